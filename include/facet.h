@@ -3,8 +3,8 @@
 //
 // In: the path of a bundle (a directory NAME.facet made by `facet build`). Out: logits and tokens.
 // The library prints nothing, exits never, reads no environment variable and keeps no globals.
-// Every fallible function returns a facet_status; its last parameter `err` may be NULL and otherwise
-// receives the code and one sentence. On failure out-parameters are untouched.
+// Every fallible function returns a facet_status; its last parameter `err` may be NULL and
+// otherwise receives the code and one sentence. On failure out-parameters are untouched.
 //
 //     facet_bundle *bundle;
 //     facet_session *session;
@@ -31,7 +31,7 @@ extern "C" {
 #define FACET_API
 #endif
 
-#define FACET_VERSION "0.1.0"
+#define FACET_VERSION     "0.1.0"
 #define FACET_API_VERSION 1u
 
 // ---- status and errors ------------------------------------------------------------------------
@@ -101,7 +101,7 @@ typedef struct facet_open_opts {
     const facet_alloc *alloc; // NULL: malloc
     const facet_log *log;     // NULL: silent
     facet_mode mode;
-    const char *isa;    // NULL: what this CPU has; else a baked target's name, as if it were the best
+    const char *isa; // NULL: what this CPU has; else a baked target's name, as if it were the best
     unsigned n_threads; // 0: the cores this process may use
 } facet_open_opts;
 
@@ -144,9 +144,9 @@ FACET_API bool facet_token_is_end(const facet_bundle *bundle, uint32_t id);
 // ---- session ----------------------------------------------------------------------------------
 
 typedef struct facet_session_opts {
-    uint32_t n_ctx;        // KV cache length in tokens; 0: the smaller of the model's and 4096
-    unsigned n_threads;    // 0: as the bundle
-    const char *prefill;   // NULL or "family": prompt by the session's family; "dense": by dense
+    uint32_t n_ctx;      // KV cache length in tokens; 0: the smaller of the model's and 4096
+    unsigned n_threads;  // 0: as the bundle
+    const char *prefill; // NULL or "family": prompt by the session's family; "dense": by dense
 } facet_session_opts;
 
 typedef struct facet_sampler {
@@ -156,8 +156,8 @@ typedef struct facet_sampler {
     uint64_t state;    // the seed; advanced by every draw
 } facet_sampler;
 
-// A session owns its KV cache and scratch; it allocates here and nowhere later. One thread at a time
-// may use a session; distinct sessions of a bundle are independent.
+// A session owns its KV cache and scratch; it allocates here and nowhere later. One thread at a
+// time may use a session; distinct sessions of a bundle are independent.
 FACET_API facet_status facet_session_new(facet_bundle *bundle, const char *family,
                                          const facet_session_opts *opts, facet_session **session,
                                          facet_err *err);
