@@ -13,15 +13,15 @@ static inline size_t facet_bits_bytes(size_t n)
 }
 static inline bool facet_bits_get(const uint8_t *bits, size_t i)
 {
-    return (bits[i / 8] >> (i % 8)) & 1u;
+    return ((unsigned)bits[i / 8] >> (i % 8)) & 1u;
 }
 static inline void facet_bits_set(uint8_t *bits, size_t i)
 {
-    bits[i / 8] = (uint8_t)(bits[i / 8] | (1u << (i % 8)));
+    bits[i / 8] = (uint8_t)((unsigned)bits[i / 8] | (1u << (i % 8)));
 }
 static inline void facet_bits_clear(uint8_t *bits, size_t i)
 {
-    bits[i / 8] = (uint8_t)(bits[i / 8] & ~(1u << (i % 8)));
+    bits[i / 8] = (uint8_t)((unsigned)bits[i / 8] & ~(1u << (i % 8)));
 }
 // Set bits among the first n; bits of the last byte past n are ignored.
 size_t facet_bits_count(const uint8_t *bits, size_t n);

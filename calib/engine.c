@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "calib/engine.h"
+
+#include <cblas.h>
+#include <math.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#include "calib/rotary.h"
+
+// Tokens of an attention batch, unless one sample is longer: enough to keep products large.
+#define BATCH_TOKENS 2048u
+
+// A large item wastes less on packing the weights anew, a small one spreads few tokens over
+// threads.
+static uint32_t unit_for(uint64_t n_tokens)
+{
+    if (n_tokens >= 2048) return 256;
+    return n_tokens >= 512 ? 128 : 64;
+}
+
+// a * b + c * d for scratch sizes; the shapes come from a file, so the products are checked.
+static bool add_product(size_t *sum, size_t a, size_t b)
+{
+    size_t product;
+    return facet_mul_size(a, b, &product) && facet_add_size(*sum, product, sum);
+}
+
+static size_t max_size(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+// Floats of the scratch buffers: phases never overlap, so each buffer has the size of its largest.
+//   shared   attention: q, k, v of a batch     head: FACET_ENGINE_VOCAB rows of the matrix
+//   lane     attention: xn or y of an item, or scores     ffn: x, z, u, y     head: x, logits
+static facet_status scratch_new(facet_engine *engine, facet_err *err)
+{
+    const facet_hparams *hp = &engine->model->hp;
+    const size_t d = hp->d_model, unit = engine->unit;
+    size_t heads = 0, shared = 0, rows = 0, lane = 0, scores = 0, ffn = 0, head = 0;
+    bool fits = add_product(&heads, (size_t)hp->n_heads + 2 * (size_t)hp->n_kv_heads, hp->head_dim);
+    fits = fits && add_product(&shared, heads, (size_t)engine->n_batch);
+    fits = fits && add_product(&rows, FACET_ENGINE_VOCAB, d);
+    fits = fits && add_product(&lane, unit, d);
+    fits = fits && add_product(&scores, FACET_ENGINE_QUERY, engine->longest);
+    fits = fits && add_product(&ffn, 2 * unit, d) && add_product(&ffn, 2 * unit, hp->d_ff);
+    fits = fits && add_product(&head, unit, d + FACET_ENGINE_VOCAB);
+    if (!fits) return facet_fail_memory(err, SIZE_MAX);
+    // Lanes start on cache lines of their own.
+    lane = max_size(max_size(lane, scores), max_size(ffn, head));
+    engine->lane_floats = (lane + 15) & ~(size_t)15;
+    shared = max_size(shared, rows);
+    engine->shared = facet_mem_new_aligned(engine->alloc, shared, sizeof(float));
+    if (!engine->shared) return facet_fail_memory(err, shared * sizeof(float));
+    size_t lanes;
+    if (!facet_mul_size(engine->lane_floats, engine->n_threads, &lanes))
+        return facet_fail_memory(err, SIZE_MAX);
+    engine->lanes = facet_mem_new_aligned(engine->alloc, lanes, sizeof(float));
+    if (!engine->lanes) return facet_fail_memory(err, lanes * sizeof(float));
+    return FACET_OK;
+}
+
+static facet_status rotary_new(facet_engine *engine, facet_err *err)
+{
+    const size_t row = (size_t)engine->model->hp.rope_dims / 2 * 2;
+    if (engine->model->hp.rotary == FACET_ROTARY_NONE) return FACET_OK;
+    for (int local = 0; local < 2; local++) {
+        engine->rotary[local] =
+            facet_mem_new_aligned(engine->alloc, engine->longest, row * sizeof(float));
+        if (!engine->rotary[local])
+            return facet_fail_memory(err, engine->longest * row * sizeof(float));
+        facet_rotary_fill(engine->model, local != 0, engine->longest, engine->rotary[local]);
+    }
+    return FACET_OK;
+}
+
+// The vectors of a model are small: all of them become floats once, gains with their offset.
+static facet_status vectors_new(facet_engine *engine, facet_err *err)
+{
+    static const struct {
+        facet_role role;
+        bool gain;
+    } roles[] = {
+        {FACET_ROLE_OUT_NORM, true},  {FACET_ROLE_ATTN_NORM, true}, {FACET_ROLE_FFN_NORM, true},
+        {FACET_ROLE_ATTN_POST, true}, {FACET_ROLE_FFN_POST, true},  {FACET_ROLE_Q_NORM, true},
+        {FACET_ROLE_K_NORM, true},    {FACET_ROLE_Q_BIAS, false},   {FACET_ROLE_K_BIAS, false},
+        {FACET_ROLE_V_BIAS, false},   {FACET_ROLE_O_BIAS, false},
+    };
+    const facet_model *model = engine->model;
+    const size_t n = (size_t)model->hp.n_layers * FACET_ROLE_COUNT;
+    engine->vectors = facet_arena_new(&engine->arena, n, sizeof *engine->vectors);
+    if (!engine->vectors) return facet_fail_memory(err, n * sizeof *engine->vectors);
+    for (uint32_t layer = 0; layer < model->hp.n_layers; layer++) {
+        for (size_t i = 0; i < FACET_COUNT_OF(roles); i++) {
+            const facet_role role = roles[i].role;
+            const facet_tensor *tensor = facet_model_tensor(model, role, layer);
+            if (!tensor || (role == FACET_ROLE_OUT_NORM && layer > 0)) continue;
+            const size_t dims = (size_t)tensor->dims[0];
+            float *vector = facet_arena_new(&engine->arena, dims, sizeof(float));
+            if (!vector) return facet_fail_memory(err, dims * sizeof(float));
+            facet_tensor_row(tensor, 0, vector);
+            const float offset = roles[i].gain ? model->hp.norm_offset : 0.0f;
+            for (size_t j = 0; j < dims; j++)
+                vector[j] += offset;
+            engine->vectors[(size_t)layer * FACET_ROLE_COUNT + role] = vector;
+        }
+    }
+    return FACET_OK;
+}
+
+static void engine_free(facet_engine *engine)
+{
+    const facet_alloc *alloc = engine->alloc;
+    for (int role = 0; role < FACET_ROLE_COUNT; role++)
+        facet_mem_free_aligned(alloc, engine->slots[role].data);
+    facet_mem_free_aligned(alloc, engine->rotary[0]);
+    facet_mem_free_aligned(alloc, engine->rotary[1]);
+    facet_mem_free_aligned(alloc, engine->shared);
+    facet_mem_free_aligned(alloc, engine->lanes);
+    facet_arena_fini(&engine->arena);
+    facet_pool_free(engine->pool);
+    facet_mem_free(alloc, engine);
+}
+
+facet_status facet_engine_new(const facet_model *model, const facet_samples *samples,
+                              uint32_t n_threads, const facet_alloc *alloc,
+                              const facet_report *report, facet_engine **out, facet_err *err)
+{
+    facet_engine *engine = facet_mem_new(alloc, 1, sizeof *engine);
+    if (!engine) return facet_fail_memory(err, sizeof *engine);
+    engine->model = model;
+    engine->alloc = alloc;
+    engine->report = report;
+    engine->n_threads = n_threads ? n_threads : facet_cores();
+    engine->n_refs = 1;
+    engine->unit = unit_for(samples->n_tokens);
+    for (uint32_t i = 0; i < samples->n; i++)
+        if (samples->lengths[i] > engine->longest) engine->longest = samples->lengths[i];
+    engine->n_batch = engine->longest > BATCH_TOKENS ? engine->longest : BATCH_TOKENS;
+    if (engine->n_batch > samples->n_tokens) engine->n_batch = samples->n_tokens;
+    facet_arena_init(&engine->arena, alloc);
+
+    facet_status status;
+    FACET_TRY_GOTO(facet_pool_new(engine->n_threads, alloc, &engine->pool, err), done);
+    FACET_TRY_GOTO(vectors_new(engine, err), done);
+    FACET_TRY_GOTO(rotary_new(engine, err), done);
+    FACET_TRY_GOTO(scratch_new(engine, err), done);
+    *out = engine;
+    return FACET_OK;
+done:
+    engine_free(engine);
+    return status;
+}
+
+void facet_engine_release(facet_engine *engine)
+{
+    if (engine && --engine->n_refs == 0) engine_free(engine);
+}
+
+typedef struct each_job {
+    facet_engine_fn *fn;
+    void *ctx;
+    uint64_t n_items;
+    atomic_uint_fast64_t next;
+} each_job;
+
+// Items are claimed one by one: causal attention makes them uneven.
+static void each_run(void *ctx, uint32_t thread, uint32_t n_threads)
+{
+    (void)n_threads;
+    each_job *job = ctx;
+    for (;;) {
+        const uint64_t item = atomic_fetch_add(&job->next, 1);
+        if (item >= job->n_items) return;
+        job->fn(job->ctx, thread, item);
+    }
+}
+
+void facet_engine_each(facet_engine *engine, uint64_t n_items, facet_engine_fn *fn, void *ctx)
+{
+    each_job job = {.fn = fn, .ctx = ctx, .n_items = n_items};
+    atomic_init(&job.next, 0);
+    const int before = openblas_get_num_threads();
+    openblas_set_num_threads(1);
+    facet_pool_run(engine->pool, each_run, &job);
+    openblas_set_num_threads(before);
+}
+
+typedef struct rows_job {
+    const facet_tensor *tensor;
+    uint64_t first, n;
+    float *dst;
+} rows_job;
+
+#define ROWS_AT_ONCE 64u
+
+static void rows_run(void *ctx, uint32_t thread, uint64_t item)
+{
+    (void)thread;
+    const rows_job *job = ctx;
+    const uint64_t begin = item * ROWS_AT_ONCE;
+    const uint64_t end = begin + ROWS_AT_ONCE < job->n ? begin + ROWS_AT_ONCE : job->n;
+    for (uint64_t row = begin; row < end; row++)
+        facet_tensor_row(job->tensor, job->first + row, job->dst + row * job->tensor->dims[0]);
+}
+
+void facet_engine_rows(facet_engine *engine, const facet_tensor *tensor, uint64_t first, uint64_t n,
+                       float *dst)
+{
+    rows_job job = {.tensor = tensor, .first = first, .n = n, .dst = dst};
+    facet_engine_each(engine, (n + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE, rows_run, &job);
+}
+
+facet_status facet_engine_matrix(facet_engine *engine, facet_role role, uint32_t layer,
+                                 const float **data, facet_err *err)
+{
+    const facet_tensor *tensor = facet_model_tensor(engine->model, role, layer);
+    facet_engine_slot *slot = &engine->slots[role];
+    if (!tensor)
+        return facet_fail_at(err, FACET_BAD_TENSOR, engine->model->path, -1,
+                             "layer %u: a weight matrix is missing; use a complete model",
+                             (unsigned)layer);
+    if (slot->tensor != tensor) {
+        size_t n;
+        if (!facet_mul_size((size_t)tensor->dims[0], (size_t)tensor->dims[1], &n))
+            return facet_fail_memory(err, SIZE_MAX);
+        if (n > slot->n) {
+            facet_mem_free_aligned(engine->alloc, slot->data);
+            *slot = (facet_engine_slot){0};
+            slot->data = facet_mem_new_aligned(engine->alloc, n, sizeof(float));
+            if (!slot->data) return facet_fail_memory(err, n * sizeof(float));
+            slot->n = n;
+        }
+        facet_engine_rows(engine, tensor, 0, tensor->dims[1], slot->data);
+        slot->tensor = tensor;
+    }
+    *data = slot->data;
+    return FACET_OK;
+}
+
+void facet_rms_norm(float *dst, const float *src, const float *gain, uint32_t n_rows, uint32_t n,
+                    float eps)
+{
+    for (uint32_t r = 0; r < n_rows; r++, src += n, dst += n) {
+        double sum = 0;
+        for (uint32_t j = 0; j < n; j++)
+            sum += (double)src[j] * (double)src[j];
+        const float scale = (float)(1.0 / sqrt(sum / n + (double)eps));
+        for (uint32_t j = 0; j < n; j++)
+            dst[j] = src[j] * scale * gain[j];
+    }
+}
+
+void facet_matmul_nt(uint32_t m, uint32_t n, uint32_t k, const float *a, const float *b, float *c)
+{
+    if (m == 0 || n == 0) return;
+    if (k == 0) {
+        memset(c, 0, (size_t)m * n * sizeof *c);
+        return;
+    }
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)m, (int)n, (int)k, 1.0f, a, (int)k, b,
+                (int)k, 0.0f, c, (int)n);
+}

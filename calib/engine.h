@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a stream and its copies share: the model's vectors and matrices as floats, rotary tables,
+// scratch memory and the threads. Private to calib/; one thread at a time uses an engine.
+//
+// THREADS. Work is cut into items of a fixed size (rows of tokens, pairs of a sample and a head)
+// that depend on the samples only; threads claim items, and each item's products run on one thread.
+// So a result is the same for every number of threads, and no two thread pools fight for the cores.
+// OpenBLAS has one thread count for the whole process: facet_engine_each sets it to 1 while it runs
+// and then restores what it found, so taps and other users of OpenBLAS see their own setting.
+#ifndef FACET_CALIB_ENGINE_H
+#define FACET_CALIB_ENGINE_H
+
+#include "base/memory.h"
+#include "base/report.h"
+#include "base/threads.h"
+#include "model/model.h"
+#include "model/samples.h"
+
+#define FACET_ENGINE_VOCAB 4096u // rows of the head that are floats at a time
+#define FACET_ENGINE_QUERY 128u  // queries that share one block of attention scores
+
+// One matrix of a layer as floats. A slot keeps what it holds until another tensor is asked for, so
+// that a look at a layer followed by its real pass dequantises once.
+typedef struct facet_engine_slot {
+    const facet_tensor *tensor;
+    float *data; // (dims[1], dims[0]) of the tensor
+    size_t n;
+} facet_engine_slot;
+
+typedef struct facet_engine {
+    const facet_model *model;
+    const facet_alloc *alloc;
+    const facet_report *report;
+    facet_pool *pool;
+    uint32_t n_threads;
+    uint32_t n_refs;       // streams that use it
+    uint32_t unit;         // tokens of a work item
+    uint64_t n_batch;      // most tokens of an attention batch: whole samples
+    uint32_t longest;      // tokens of the longest sample
+    facet_arena arena;     // vectors
+    const float **vectors; // (n_layers, FACET_ROLE_COUNT) gains (offset added) and biases, or NULL
+    float *rotary[2];      // (longest, rope_dims / 2, 2) cos, sin: global and local layers
+    facet_engine_slot slots[FACET_ROLE_COUNT];
+    float *shared; // scratch of the phase that runs: attention's batch or the head's rows
+    float *lanes;  // (n_threads, lane_floats) scratch of one thread or of one item
+    size_t lane_floats;
+} facet_engine;
+
+facet_status facet_engine_new(const facet_model *model, const facet_samples *samples,
+                              uint32_t n_threads, const facet_alloc *alloc,
+                              const facet_report *report, facet_engine **engine, facet_err *err);
+// Gives one reference back; the last one frees.
+void facet_engine_release(facet_engine *engine);
+
+// Runs fn for the items 0..n_items-1 on all threads; `thread` is below n_threads.
+typedef void facet_engine_fn(void *ctx, uint32_t thread, uint64_t item);
+void facet_engine_each(facet_engine *engine, uint64_t n_items, facet_engine_fn *fn, void *ctx);
+
+// The matrix of a role as floats, (rows, cols); valid until the role is asked for another layer.
+facet_status facet_engine_matrix(facet_engine *engine, facet_role role, uint32_t layer,
+                                 const float **data, facet_err *err);
+// Rows first..first+n-1 of a matrix, into dst.
+void facet_engine_rows(facet_engine *engine, const facet_tensor *tensor, uint64_t first, uint64_t n,
+                       float *dst);
+// A gain or a bias, or NULL where the model has none.
+static inline const float *facet_engine_vector(const facet_engine *engine, facet_role role,
+                                               uint32_t layer)
+{
+    return engine->vectors[(size_t)layer * FACET_ROLE_COUNT + role];
+}
+static inline float *facet_engine_lane(const facet_engine *engine, uint64_t i)
+{
+    return engine->lanes + (size_t)i * engine->lane_floats;
+}
+
+// dst = src / rms(src) * gain for n_rows rows of n; the sum of squares is a double. dst may be src.
+void facet_rms_norm(float *dst, const float *src, const float *gain, uint32_t n_rows, uint32_t n,
+                    float eps);
+// c (m, n) = a (m, k) times the transpose of b (n, k), row by row; any of m, n, k may be 0.
+void facet_matmul_nt(uint32_t m, uint32_t n, uint32_t k, const float *a, const float *b, float *c);
+
+#endif

@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: Apache-2.0
+// The FFN of a layer, dense or pruned. An item of tokens lives in the lane of its place in the
+// group:
+//
+//     xn = norm(x)    z = act(xn Wg) * (xn Wu)    y = z Wd + bias     on all threads
+//     tap(xn, z, y, x)                                                on the caller, in token order
+//     x += postnorm(y)                                                on all threads
+#include <cblas.h>
+#include <math.h>
+#include <string.h>
+
+#include "calib/stream_private.h"
+
+typedef struct ffn_job {
+    facet_stream *stream;
+    uint32_t layer;
+    const float *gate, *up; // (n_channels, d_model)
+    const float *down;      // (d_model, n_channels), or (n_channels, d_model) when by_channel
+    bool by_channel;
+    uint32_t n_channels;
+    const float *bias; // (d_model) or NULL
+    uint64_t first;    // token of the group
+} ffn_job;
+
+typedef struct ffn_buffers {
+    float *xn, *z, *up, *y;
+    uint64_t first; // token
+    uint32_t n;
+} ffn_buffers;
+
+static ffn_buffers buffers_of(const ffn_job *job, uint64_t item)
+{
+    const facet_engine *engine = job->stream->engine;
+    const size_t wide = (size_t)engine->unit * engine->model->hp.d_ff;
+    const size_t narrow = (size_t)engine->unit * engine->model->hp.d_model;
+    ffn_buffers b = {.first = job->first + item * engine->unit};
+    const uint64_t left = job->stream->samples->n_tokens - b.first;
+    b.n = left < engine->unit ? (uint32_t)left : engine->unit;
+    b.xn = facet_engine_lane(engine, item);
+    b.y = b.xn + narrow;
+    b.z = b.y + narrow;
+    b.up = b.z + wide;
+    return b;
+}
+
+static float silu(float x)
+{
+    return x / (1.0f + expf(-x));
+}
+
+// GELU with the tanh approximation that the Gemma models are defined with.
+static float gelu_tanh(float x)
+{
+    const float inner = 0.797884560802865f * (x + 0.044715f * x * x * x); // sqrt(2 / pi)
+    return 0.5f * x * (1.0f + tanhf(inner));
+}
+
+static void activate(facet_gate_act act, float *gate, const float *up, size_t n)
+{
+    if (act == FACET_GATE_SILU)
+        for (size_t i = 0; i < n; i++)
+            gate[i] = silu(gate[i]) * up[i];
+    else
+        for (size_t i = 0; i < n; i++)
+            gate[i] = gelu_tanh(gate[i]) * up[i];
+}
+
+static void compute_item(void *ctx, uint32_t thread, uint64_t item)
+{
+    (void)thread;
+    const ffn_job *job = ctx;
+    const facet_engine *engine = job->stream->engine;
+    const facet_hparams *hp = &engine->model->hp;
+    const uint32_t d = hp->d_model, f = job->n_channels;
+    const ffn_buffers b = buffers_of(job, item);
+    facet_rms_norm(b.xn, job->stream->x + b.first * d,
+                   facet_engine_vector(engine, FACET_ROLE_FFN_NORM, job->layer), b.n, d,
+                   hp->rms_eps);
+    facet_matmul_nt(b.n, f, d, b.xn, job->gate, b.z);
+    facet_matmul_nt(b.n, f, d, b.xn, job->up, b.up);
+    activate(hp->act, b.z, b.up, (size_t)b.n * f);
+    if (job->by_channel && f > 0)
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)b.n, (int)d, (int)f, 1.0f, b.z,
+                    (int)f, job->down, (int)d, 0.0f, b.y, (int)d);
+    else
+        facet_matmul_nt(b.n, d, f, b.z, job->down, b.y);
+    for (uint32_t r = 0; job->bias && r < b.n; r++)
+        for (uint32_t j = 0; j < d; j++)
+            b.y[(size_t)r * d + j] += job->bias[j];
+}
+
+static void add_item(void *ctx, uint32_t thread, uint64_t item)
+{
+    (void)thread;
+    const ffn_job *job = ctx;
+    const facet_engine *engine = job->stream->engine;
+    const facet_hparams *hp = &engine->model->hp;
+    const ffn_buffers b = buffers_of(job, item);
+    const float *post = facet_engine_vector(engine, FACET_ROLE_FFN_POST, job->layer);
+    if (post) facet_rms_norm(b.y, b.y, post, b.n, hp->d_model, hp->rms_eps);
+    float *x = job->stream->x + b.first * hp->d_model;
+    for (size_t j = 0; j < (size_t)b.n * hp->d_model; j++)
+        x[j] += b.y[j];
+}
+
+static facet_status tap_item(const ffn_job *job, uint64_t item, facet_ffn_tap *tap, void *ctx,
+                             facet_err *err)
+{
+    const ffn_buffers b = buffers_of(job, item);
+    const facet_ffn_chunk chunk = {
+        .first = b.first,
+        .n = b.n,
+        .x = b.xn,
+        .z = b.z,
+        .y = b.y,
+        .res = job->stream->x + b.first * job->stream->engine->model->hp.d_model,
+    };
+    return tap(ctx, &chunk, err);
+}
+
+// Every token, a group of one item a thread at a time; `add` moves the residual stream on.
+static facet_status groups_run(ffn_job *job, facet_ffn_tap *tap, void *ctx, bool add,
+                               facet_err *err)
+{
+    facet_engine *engine = job->stream->engine;
+    const uint64_t n_tokens = job->stream->samples->n_tokens;
+    const uint64_t group = (uint64_t)engine->unit * engine->n_threads;
+    for (job->first = 0; job->first < n_tokens; job->first += group) {
+        const uint64_t left = n_tokens - job->first;
+        const uint64_t n_items =
+            left < group ? (left + engine->unit - 1) / engine->unit : engine->n_threads;
+        FACET_TRY(facet_stream_progress(job->stream, job->first, err));
+        facet_engine_each(engine, n_items, compute_item, job);
+        for (uint64_t item = 0; tap && item < n_items; item++)
+            FACET_TRY(tap_item(job, item, tap, ctx, err));
+        if (add) facet_engine_each(engine, n_items, add_item, job);
+    }
+    return FACET_OK;
+}
+
+// Runs the groups and moves the stream to the next layer, or marks it as failed.
+static facet_status layer_finish(ffn_job *job, facet_ffn_tap *tap, void *ctx, facet_err *err)
+{
+    facet_stream *stream = job->stream;
+    const facet_status status = groups_run(job, tap, ctx, true, err);
+    stream->failed = status != FACET_OK;
+    if (status != FACET_OK) return status;
+    stream->attn_done = false;
+    stream->layer++;
+    return FACET_OK;
+}
+
+static facet_status dense_job(facet_stream *stream, ffn_job *job, facet_err *err)
+{
+    FACET_TRY(facet_stream_expect(stream, FACET_STREAM_FFN, err));
+    facet_engine *engine = stream->engine;
+    *job =
+        (ffn_job){.stream = stream, .layer = stream->layer, .n_channels = engine->model->hp.d_ff};
+    FACET_TRY(facet_engine_matrix(engine, FACET_ROLE_GATE, job->layer, &job->gate, err));
+    FACET_TRY(facet_engine_matrix(engine, FACET_ROLE_UP, job->layer, &job->up, err));
+    return facet_engine_matrix(engine, FACET_ROLE_DOWN, job->layer, &job->down, err);
+}
+
+facet_status facet_stream_ffn(facet_stream *stream, facet_ffn_tap *tap, void *ctx, facet_err *err)
+{
+    ffn_job job;
+    FACET_TRY(dense_job(stream, &job, err));
+    return layer_finish(&job, tap, ctx, err);
+}
+
+facet_status facet_stream_ffn_look(facet_stream *stream, facet_ffn_tap *tap, void *ctx,
+                                   facet_err *err)
+{
+    ffn_job job;
+    FACET_TRY(dense_job(stream, &job, err));
+    return groups_run(&job, tap, ctx, false, err);
+}
+
+static facet_status kept_check(const facet_ffn_custom *custom, uint32_t d_ff, facet_err *err)
+{
+    for (uint32_t i = 0; i < custom->n_kept; i++)
+        if (custom->kept[i] >= d_ff || (i > 0 && custom->kept[i] <= custom->kept[i - 1]))
+            return facet_fail(err, FACET_BAD_INPUT,
+                              "pruned FFN: kept channel %u is not ascending below %u; "
+                              "pass a sorted channel set",
+                              (unsigned)custom->kept[i], (unsigned)d_ff);
+    return FACET_OK;
+}
+
+// The kept rows of gate and up, and the kept columns of down unless the caller brings his own.
+static void gather(const ffn_job *dense, const facet_ffn_custom *custom, float *gate, float *up,
+                   float *down)
+{
+    const facet_hparams *hp = &dense->stream->engine->model->hp;
+    const size_t d = hp->d_model, n = custom->n_kept;
+    for (size_t i = 0; i < n; i++) {
+        memcpy(gate + i * d, dense->gate + custom->kept[i] * d, d * sizeof *gate);
+        memcpy(up + i * d, dense->up + custom->kept[i] * d, d * sizeof *up);
+    }
+    for (size_t row = 0; down && row < d; row++)
+        for (size_t i = 0; i < n; i++)
+            down[row * n + i] = dense->down[row * hp->d_ff + custom->kept[i]];
+}
+
+facet_status facet_stream_ffn_custom(facet_stream *stream, const facet_ffn_custom *custom,
+                                     facet_err *err)
+{
+    ffn_job job;
+    FACET_TRY(dense_job(stream, &job, err));
+    const facet_hparams *hp = &stream->engine->model->hp;
+    FACET_TRY(kept_check(custom, hp->d_ff, err));
+    const facet_alloc *alloc = stream->engine->alloc;
+    const size_t d = hp->d_model, n = custom->n_kept;
+    float *gate = facet_mem_new_aligned(alloc, n, d * sizeof *gate);
+    float *up = facet_mem_new_aligned(alloc, n, d * sizeof *up);
+    float *down = custom->down ? NULL : facet_mem_new_aligned(alloc, n, d * sizeof *down);
+    facet_status status;
+    if (!gate || !up || (!custom->down && !down)) {
+        status = facet_fail_memory(err, n * d * sizeof *gate);
+        goto done;
+    }
+    gather(&job, custom, gate, up, down);
+    job.gate = gate;
+    job.up = up;
+    job.down = custom->down ? custom->down : down;
+    job.by_channel = custom->down != NULL;
+    job.n_channels = custom->n_kept;
+    job.bias = custom->bias;
+    status = layer_finish(&job, NULL, NULL, err);
+done:
+    facet_mem_free_aligned(alloc, gate);
+    facet_mem_free_aligned(alloc, up);
+    facet_mem_free_aligned(alloc, down);
+    return status;
+}
+
+#define TRANSPOSE_TILE 64u // both sides of a tile stay in the first cache
+
+facet_status facet_stream_down(const facet_stream *stream, uint32_t layer, float *down,
+                               facet_err *err)
+{
+    const facet_hparams *hp = &stream->engine->model->hp;
+    const size_t d = hp->d_model, f = hp->d_ff;
+    const float *rows; // (d_model, d_ff)
+    FACET_TRY(facet_engine_matrix(stream->engine, FACET_ROLE_DOWN, layer, &rows, err));
+    for (size_t c0 = 0; c0 < f; c0 += TRANSPOSE_TILE)
+        for (size_t r0 = 0; r0 < d; r0 += TRANSPOSE_TILE)
+            for (size_t c = c0; c < f && c < c0 + TRANSPOSE_TILE; c++)
+                for (size_t r = r0; r < d && r < r0 + TRANSPOSE_TILE; r++)
+                    down[c * d + r] = rows[r * f + c];
+    return FACET_OK;
+}
