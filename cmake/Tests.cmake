@@ -4,6 +4,7 @@
 pkg_check_modules(CMOCKA REQUIRED IMPORTED_TARGET cmocka)
 set(layers oracle golden fault fuzz race e2e)
 list(TRANSFORM FACET_ROOMS PREPEND facet_ OUTPUT_VARIABLE all_rooms)
+list(PREPEND all_rooms facet_tools)
 
 file(GLOB support CONFIGURE_DEPENDS tests/support/*.c)
 
@@ -14,7 +15,7 @@ function(facet_test_links target dir)
   else()
     target_link_libraries(${target} PRIVATE ${all_rooms})
   endif()
-  facet_sees(${target} ${FACET_ROOMS} tests)
+  facet_sees(${target} ${FACET_ROOMS} tools tests)
 endfunction()
 
 if(support)
@@ -80,5 +81,5 @@ foreach(source ${fuzz_sources})
     facet_test_props(fuzz/${corpus} fuzz)
   endif()
   target_link_libraries(${name} PRIVATE ${all_rooms})
-  facet_sees(${name} ${FACET_ROOMS} tests)
+  facet_sees(${name} ${FACET_ROOMS} tools tests)
 endforeach()

@@ -24,7 +24,7 @@ static facet_cache *cache;
 static void put(const char *dir, const char *name, const void *data, size_t bytes)
 {
     char path[512];
-    snprintf(path, sizeof path, "%s/%s", dir, name);
+    if (facet_path_join(path, sizeof path, dir, name, NULL) != FACET_OK) abort();
     const int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
     if (fd < 0 || write(fd, data, bytes) != (ssize_t)bytes) abort();
     close(fd);

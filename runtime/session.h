@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+// A session, private to runtime/. In: tokens of one sequence. Out: logits. It owns the KV cache and
+// all scratch, allocated once in facet_session_new; session.c makes it, forward.c runs it, sample.c
+// draws.
+#ifndef FACET_RUNTIME_SESSION_H
+#define FACET_RUNTIME_SESSION_H
+
+#include "base/threads.h"
+#include "runtime/bundle.h"
+
+// Tokens that go through a layer together in a prefill: enough to read weights rarely, few enough
+// that the quantised activations of the widest layer stay in a second-level cache.
+#define FACET_CHUNK 64u
+
+struct facet_session {
+    facet_bundle *bundle;
+    const facet_alloc *alloc;
+    facet_pool *pool;
+    uint32_t n_threads, n_ctx;
+    uint32_t length; // tokens in the context
+    uint32_t family; // index
+    bool prefill_dense;
+    void *block;          // all buffers below lie in it
+    facet_kv *kv;         // (FACET_CHUNK) the same cache for every row
+    uint32_t *pos;        // (FACET_CHUNK)
+    float *rope[2];       // (FACET_CHUNK, rope_dims / 2, 2)
+    double *rope_freq[2]; // (rope_dims / 2) radians a position
+    facet_lane shared;    // (FACET_CHUNK rows) without scratch
+    facet_lane *own;      // (n_threads) one row each, with scratch
+    float *q, *attn, *y, *z;
+    int8_t *zq;
+    float *zs;
+    int32_t *zsum;
+    float *logits;   // (n_vocab)
+    uint32_t *order; // (n_vocab) scratch of the sampler
+    float *weights;  // (n_vocab) scratch of the sampler
+};
+
+// Draws from logits (vocab); no allocation (sample.c).
+uint32_t facet_draw(facet_session *session, const float *logits, facet_sampler *sampler);
+
+#endif

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/glue_build.h"
+
+#include "calib/stream.h"
+#include "tools/glue_check.h"
+#include "tools/loss.h"
+#include "tools/resolve.h"
+
+// ---- streams
+// --------------------------------------------------------------------------------------
+
+static facet_status stream_new(void *ctx, const facet_model *model, const facet_samples *samples,
+                               void **stream, facet_err *err)
+{
+    const facet_tool *tool = ctx;
+    const facet_stream_opts opts = {.n_threads = tool->n_threads, .report = &tool->report};
+    facet_stream *made;
+    FACET_TRY(facet_stream_new(model, samples, &opts, &made, err));
+    *stream = made;
+    return FACET_OK;
+}
+
+static void stream_free(void *ctx, void *stream)
+{
+    (void)ctx;
+    facet_stream_free(stream);
+}
+
+static facet_status stream_copy(void *ctx, const void *stream, void **copy, facet_err *err)
+{
+    (void)ctx;
+    facet_stream *made;
+    FACET_TRY(facet_stream_copy(stream, &made, err));
+    *copy = made;
+    return FACET_OK;
+}
+
+static facet_status stream_attn(void *ctx, void *stream, facet_err *err)
+{
+    (void)ctx;
+    return facet_stream_attn(stream, err);
+}
+
+// The two rooms may not share a struct, so a chunk is handed over field by field.
+typedef struct tap_bridge {
+    facet_build_tap *tap;
+    void *ctx;
+} tap_bridge;
+
+static facet_status cross(void *ctx, const facet_ffn_chunk *chunk, facet_err *err)
+{
+    const tap_bridge *bridge = ctx;
+    const facet_build_chunk given = {
+        .first = chunk->first,
+        .n = chunk->n,
+        .x = chunk->x,
+        .z = chunk->z,
+        .y = chunk->y,
+        .res = chunk->res,
+    };
+    return bridge->tap(bridge->ctx, &given, err);
+}
+
+static facet_status stream_ffn(void *ctx, void *stream, facet_build_tap *tap, void *tap_ctx,
+                               facet_err *err)
+{
+    (void)ctx;
+    tap_bridge bridge = {tap, tap_ctx};
+    return facet_stream_ffn(stream, tap != NULL ? cross : NULL, &bridge, err);
+}
+
+static facet_status stream_look(void *ctx, void *stream, facet_build_tap *tap, void *tap_ctx,
+                                facet_err *err)
+{
+    (void)ctx;
+    tap_bridge bridge = {tap, tap_ctx};
+    return facet_stream_ffn_look(stream, tap != NULL ? cross : NULL, &bridge, err);
+}
+
+static facet_status stream_custom(void *ctx, void *stream, const facet_build_custom *custom,
+                                  facet_err *err)
+{
+    (void)ctx;
+    const facet_ffn_custom given = {
+        .kept = custom->kept,
+        .n_kept = custom->n_kept,
+        .down = custom->down,
+        .bias = custom->bias,
+    };
+    return facet_stream_ffn_custom(stream, &given, err);
+}
+
+static const float *stream_x(void *ctx, const void *stream)
+{
+    (void)ctx;
+    return facet_stream_x(stream);
+}
+
+static facet_status stream_nll(void *ctx, void *stream, double *nats, uint64_t *scored,
+                               facet_err *err)
+{
+    (void)ctx;
+    return facet_stream_nll(stream, nats, scored, NULL, err);
+}
+
+// ---- the runtime
+// ------------------------------------------------------------------------------------
+
+static facet_status check(void *ctx, const char *path, const facet_plan *plan, facet_err *err)
+{
+    const facet_tool *tool = ctx;
+    facet_check_result result;
+    return facet_glue_check(tool, path, plan, &result, err);
+}
+
+static facet_status loss(void *ctx, const char *bundle_path, const char *family,
+                         const facet_samples *samples, double *nats, uint64_t *scored,
+                         facet_err *err)
+{
+    const facet_tool *tool = ctx;
+    facet_bundle *bundle;
+    FACET_TRY(facet_resolve_bundle(tool, bundle_path, &bundle, err));
+    facet_status status = facet_loss_samples(tool, bundle, family, samples, nats, scored, err);
+    facet_close(bundle);
+    return status;
+}
+
+facet_build_ops facet_glue_build(facet_tool *tool)
+{
+    return (facet_build_ops){
+        .ctx = tool,
+        .stream_new = stream_new,
+        .stream_free = stream_free,
+        .stream_copy = stream_copy,
+        .stream_attn = stream_attn,
+        .stream_ffn = stream_ffn,
+        .stream_look = stream_look,
+        .stream_custom = stream_custom,
+        .stream_x = stream_x,
+        .stream_nll = stream_nll,
+        .check = check,
+        .loss = loss,
+    };
+}

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/loss.h"
+
+#include <math.h>
+
+#include "runtime/eval.h"
+
+typedef struct score {
+    const facet_tool *tool;
+    const uint32_t *tokens; // of the sample
+    uint32_t n, n_vocab;
+    uint64_t done, total; // tokens of all samples, for the progress line
+    double nats;
+} score;
+
+// -log softmax(logits)[id]. Differences are rounded to float, sums are kept in double.
+static double nats_of(const float *logits, uint32_t n_vocab, uint32_t id)
+{
+    float top = logits[0];
+    for (uint32_t i = 1; i < n_vocab; i++)
+        if (logits[i] > top) top = logits[i];
+    double sum = 0;
+    for (uint32_t i = 0; i < n_vocab; i++)
+        sum += (double)expf(logits[i] - top);
+    return log(sum) - ((double)logits[id] - (double)top);
+}
+
+// Row i predicts token i + 1; the last row predicts nothing that is known.
+static facet_status add_rows(void *ctx, size_t first_row, uint32_t n_rows, const float *logits,
+                             facet_err *err)
+{
+    score *s = ctx;
+    for (uint32_t i = 0; i < n_rows; i++) {
+        size_t next = first_row + i + 1;
+        if (next < s->n)
+            s->nats += nats_of(logits + (size_t)i * s->n_vocab, s->n_vocab, s->tokens[next]);
+    }
+    s->done += n_rows;
+    return facet_report_progress(&s->tool->report, "score tokens", s->done, s->total, err);
+}
+
+facet_status facet_loss_samples(const facet_tool *tool, facet_bundle *bundle, const char *family,
+                                const facet_samples *samples, double *nats, uint64_t *scored,
+                                facet_err *err)
+{
+    score s = {.tool = tool, .n_vocab = facet_vocab(bundle), .total = samples->n_tokens};
+    uint32_t longest = 1;
+    for (uint32_t i = 0; i < samples->n; i++)
+        if (samples->lengths[i] > longest) longest = samples->lengths[i];
+    const facet_session_opts opts = {.n_ctx = longest};
+    facet_session *session;
+    FACET_TRY(facet_session_new(bundle, family, &opts, &session, err));
+    facet_status status = FACET_OK;
+    uint64_t count = 0;
+    s.tokens = samples->tokens;
+    for (uint32_t i = 0; i < samples->n && status == FACET_OK; i++) {
+        s.n = samples->lengths[i];
+        if (s.n > 1) {
+            status = facet_session_rewind(session, 0, err);
+            if (status == FACET_OK)
+                status = facet_session_prefill_all(session, s.tokens, s.n, add_rows, &s, err);
+            count += s.n - 1;
+        }
+        s.tokens += s.n;
+    }
+    facet_session_free(session);
+    if (status != FACET_OK) return status;
+    *nats = s.nats;
+    *scored = count;
+    return FACET_OK;
+}

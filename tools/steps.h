@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+// predict, cluster and compile as functions over structs in memory: each is a command, and build is
+// the three in a row. One struct holds the options of all; a command's table lists those it takes.
+#ifndef FACET_TOOLS_STEPS_H
+#define FACET_TOOLS_STEPS_H
+
+#include <float.h>
+
+#include "compiler/build.h"
+#include "model/samples.h"
+#include "tools/output.h"
+
+typedef struct facet_steps_opts {
+    const char *out;
+    bool force;
+    uint64_t seed;
+    double keep; // 0: not given
+    // predict
+    facet_strings tasks;
+    const char *predictor;
+    uint64_t n_continue, ctx, limit;
+    bool raw;
+    // cluster
+    const char *families; // NULL: not given
+    // compile
+    const char *budget, *compensate, *quant, *target, *source;
+    bool no_proof;
+} facet_steps_opts;
+
+extern const facet_steps_opts facet_steps_defaults;
+
+#define FACET_STEPS_FIELD(field) offsetof(facet_steps_opts, field)
+
+#define FACET_STEPS_OUTPUT_ROWS(value)                                                             \
+    FACET_OPT_TEXT("-o", "--output", FACET_STEPS_FIELD(out), value, "Where to write."),            \
+        FACET_OPT_FLAG("--force", NULL, FACET_STEPS_FIELD(force), "Replace an existing output.")
+
+#define FACET_STEPS_KEEP_ROW                                                                       \
+    FACET_OPT_REAL("--keep", FACET_STEPS_FIELD(keep), "R",                                         \
+                   "Share of the channels to keep (0.5; compile: the family set's).", 0, 1, true)
+
+#define FACET_STEPS_SEED_ROW                                                                       \
+    FACET_OPT_COUNT("--seed", NULL, FACET_STEPS_FIELD(seed), "S",                                  \
+                    "Seed of everything that is drawn (0).", 0, 9007199254740992.0)
+
+#define FACET_STEPS_PREDICT_ROWS                                                                   \
+    FACET_OPT_LIST("--task", FACET_STEPS_FIELD(tasks), "NAME=FILE",                                \
+                   "A task and its prompts, .jsonl or .txt; once for every task."),                \
+        FACET_OPT_TEXT("--predictor", NULL, FACET_STEPS_FIELD(predictor), "NAME",                  \
+                       "stats, energy, glass or random (stats)."),                                 \
+        FACET_OPT_COUNT(                                                                           \
+            "--continue", NULL, FACET_STEPS_FIELD(n_continue), "N",                                \
+            "Tokens of the model's own greedy text after a prompt without completion (64).", 0,    \
+            65536),                                                                                \
+        FACET_OPT_COUNT(                                                                           \
+            "--ctx", NULL, FACET_STEPS_FIELD(ctx), "N",                                            \
+            "A prompt's first N tokens count; a .txt file is cut into windows of N (256).", 8,     \
+            1048576),                                                                              \
+        FACET_OPT_COUNT("--limit", NULL, FACET_STEPS_FIELD(limit), "N",                            \
+                        "At most N samples of each task file.", 1, 1048576),                       \
+        FACET_OPT_FLAG("--raw", NULL, FACET_STEPS_FIELD(raw),                                      \
+                       "Do not apply the model's chat template.")
+
+#define FACET_STEPS_CLUSTER_ROWS                                                                   \
+    FACET_OPT_TEXT("--families", NULL, FACET_STEPS_FIELD(families), "K|auto|label",                \
+                   "How many, or one a task (label when every task has a name, else auto).")
+
+#define FACET_STEPS_COMPILE_ROWS                                                                   \
+    FACET_OPT_CHOICE("--budget", FACET_STEPS_FIELD(budget), "uniform/global",                      \
+                     "Shares of the layers (uniform; global is not built yet)."),                  \
+        FACET_OPT_CHOICE("--compensate", FACET_STEPS_FIELD(compensate), "none|bias|refit",         \
+                         "What repairs the dropped channels (refit)."),                            \
+        FACET_OPT_CHOICE("--quant", FACET_STEPS_FIELD(quant), "keep/q8|q4",                        \
+                         "Types of the shared weights (keep; q8 and q4 are not built yet)."),      \
+        FACET_OPT_TEXT(                                                                            \
+            "--target", NULL, FACET_STEPS_FIELD(target), "T[,T...]",                               \
+            "native, x86-64-v3, avx-vnni, x86-64-v4, avx512-vnni, avx512-bf16 (native)."),         \
+        FACET_OPT_TEXT("--source", NULL, FACET_STEPS_FIELD(source), "DIR",                         \
+                       "Also write the emitted sources there."),                                   \
+        FACET_OPT_FLAG("--no-proof", NULL, FACET_STEPS_FIELD(no_proof),                            \
+                       "Do not measure held-out perplexities.")
+
+// Options that a table cannot judge: all of them, before any work. Wrong ones are FACET_USAGE.
+facet_status facet_steps_check_predict(const facet_steps_opts *opts, facet_err *err);
+facet_status facet_steps_check_cluster(const facet_steps_opts *opts, facet_err *err);
+facet_status facet_steps_check_compile(const facet_tool *tool, const facet_steps_opts *opts,
+                                       facet_err *err);
+// The output is named and may be written.
+facet_status facet_steps_check_output(const facet_tool *tool, const facet_steps_opts *opts,
+                                      facet_err *err);
+
+// Tasks to scores and masks. Free *out with facet_mask_set_fini.
+facet_status facet_steps_predict(facet_tool *tool, const facet_steps_opts *opts,
+                                 const facet_model *model, facet_mask_set *out, facet_err *err);
+// Masks to families; the curve of the choice goes into `doc`. Free with facet_family_set_fini.
+facet_status facet_steps_cluster(facet_tool *tool, const facet_steps_opts *opts,
+                                 const facet_mask_set *set, facet_family_set *out, cJSON *doc,
+                                 facet_err *err);
+// Families to a published bundle; adds what inspect prints, cache{} and seconds_by_step{} to `doc`.
+facet_status facet_steps_compile(facet_tool *tool, const facet_steps_opts *opts,
+                                 const facet_model *model, const facet_family_set *families,
+                                 cJSON *doc, facet_err *err);
+
+#endif

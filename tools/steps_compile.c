@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <string.h>
+
+#include "tools/describe.h"
+#include "tools/glue_build.h"
+#include "tools/resolve.h"
+#include "tools/steps.h"
+
+facet_status facet_steps_check_compile(const facet_tool *tool, const facet_steps_opts *opts,
+                                       facet_err *err)
+{
+    facet_targets targets;
+    return facet_targets_find(tool, opts->target, &targets, err);
+}
+
+facet_status facet_steps_check_output(const facet_tool *tool, const facet_steps_opts *opts,
+                                      facet_err *err)
+{
+    if (opts->out == NULL || opts->out[0] == '\0')
+        return facet_fail(err, FACET_USAGE, "-o: the output is not named; see facet %s --help",
+                          tool->command);
+    return facet_output_check(opts->out, opts->force, err);
+}
+
+// Masks of one model mean nothing for another: another shape is an error, other weights a warning.
+static facet_status check_model(const facet_tool *tool, const facet_model *model,
+                                const facet_family_set *families, facet_err *err)
+{
+    const char *shape = facet_model_shape(model);
+    if (families->shape != NULL && strcmp(families->shape, shape) != 0)
+        return facet_fail_at(
+            err, FACET_MISMATCH, model->path, -1,
+            "%s: has the shape %s, the families were made for %s; name their model", model->path,
+            shape, families->shape);
+    if (families->model == NULL || families->model[0] == '\0') return FACET_OK;
+    char fingerprint[33];
+    FACET_TRY(facet_model_fingerprint(model, &tool->report, fingerprint, err));
+    if (strcmp(fingerprint, families->model) == 0) return FACET_OK;
+    if (tool->mode == FACET_TOOL_STRICT)
+        return facet_fail_at(
+            err, FACET_REFUSED, model->path, -1,
+            "%s: has other weights than the families' model; name that model or leave "
+            "--mode strict",
+            model->path);
+    facet_output_warn(tool, "%s: has other weights than the model the families were made for",
+                      model->path);
+    return FACET_OK;
+}
+
+// ---- figures
+// --------------------------------------------------------------------------------------
+
+static void add_family(const facet_build_result *result, uint32_t i, cJSON *array)
+{
+    const facet_build_family *family = &result->families[i];
+    const struct {
+        const char *name;
+        double value;
+    } facts[] = {
+        {"calibration_samples", (double)family->calibration_samples},
+        {"calibration_tokens", (double)family->calibration_tokens},
+        {"held_samples", (double)family->held_samples},
+        {"held_tokens", (double)family->held_tokens},
+        {"duplicates", (double)family->duplicates},
+        {"recall", family->recall},
+        {"down_bits", family->down_bits},
+        {"layer_error", family->layer_error},
+        {"quantize_error", family->quantize_error},
+        {"refitted", family->refitted},
+        {"ppl_dense", family->ppl_dense},
+        {"ppl_own", family->ppl_own},
+        {"ppl_random", family->ppl_random},
+    };
+    cJSON *item = facet_doc_push_object(array);
+    facet_doc_text(item, "name", family->name);
+    for (size_t k = 0; k < FACET_COUNT_OF(facts); k++)
+        facet_doc_number(item, facts[k].name, facts[k].value);
+    if (family->ppl_other == NULL) return;
+    cJSON *other = facet_doc_object(item, "ppl_other");
+    for (uint32_t k = 0; k < result->n_families; k++)
+        if (k != i) facet_doc_number(other, result->families[k].name, family->ppl_other[k]);
+}
+
+static void add_result(const facet_build_result *result, cJSON *doc)
+{
+    // The proof, when there is one, says it all.
+    if (!cJSON_IsObject(cJSON_GetObjectItemCaseSensitive(doc, "proof"))) {
+        cJSON *figures = facet_doc_array(doc, "figures");
+        for (uint32_t i = 0; i < result->n_families; i++)
+            add_family(result, i, figures);
+    }
+    cJSON *cache = facet_doc_object(doc, "cache");
+    facet_doc_number(cache, "hits", (double)result->cache_hits);
+    facet_doc_number(cache, "misses", (double)result->cache_misses);
+    facet_doc_number(cache, "compiled", (double)result->cache_compiled);
+    facet_doc_number(cache, "rejected", (double)result->cache_rejected);
+    cJSON *steps = facet_doc_object(doc, "seconds_by_step");
+    for (int i = 0; i < FACET_STEP_COUNT; i++)
+        facet_doc_number(steps, facet_build_step_name((facet_build_step)i), result->seconds[i]);
+}
+
+// ---- the step
+// -------------------------------------------------------------------------------------
+
+static facet_status build(facet_tool *tool, const facet_steps_opts *opts, const facet_model *model,
+                          const facet_family_set *families, facet_build_result *result,
+                          facet_err *err)
+{
+    facet_targets targets;
+    facet_cc cc;
+    facet_cache *cache = NULL;
+    FACET_TRY(facet_targets_find(tool, opts->target, &targets, err));
+    if (targets.n > 0) {
+        FACET_TRY(facet_cc_find(tool->env.compiler, &cc, err));
+        FACET_TRY(facet_tool_cache(tool, &cache, err));
+    }
+    facet_build_opts build_opts = {
+        .keep = opts->keep,
+        .prove = !opts->no_proof,
+        .seed = opts->seed,
+        .targets = targets.names,
+        .n_targets = targets.n,
+        .cc = targets.n > 0 ? &cc : NULL,
+        .cache = cache,
+        .source_dir = opts->source,
+        .force = opts->force,
+        .report = &tool->report,
+    };
+    facet_status status = FACET_OK;
+    if (!facet_compensation_find(opts->compensate, &build_opts.compensate))
+        status =
+            facet_fail(err, FACET_USAGE, "--compensate %s: is none of none, bias, refit; choose",
+                       opts->compensate);
+    const facet_build_ops ops = facet_glue_build(tool);
+    if (status == FACET_OK)
+        status = facet_build_bundle(model, families, &build_opts, &ops, opts->out, result, err);
+    facet_cache_close(cache);
+    return status;
+}
+
+facet_status facet_steps_compile(facet_tool *tool, const facet_steps_opts *opts,
+                                 const facet_model *model, const facet_family_set *families,
+                                 cJSON *doc, facet_err *err)
+{
+    facet_build_result result = {0};
+    FACET_TRY(check_model(tool, model, families, err));
+    facet_status status = build(tool, opts, model, families, &result, err);
+    if (status == FACET_OK) status = facet_describe_bundle(opts->out, doc, err);
+    if (status == FACET_OK) add_result(&result, doc);
+    facet_build_result_fini(&result);
+    return status;
+}

@@ -1,0 +1,303 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tools/tasks.h"
+
+#include <string.h>
+
+#include "base/file.h"
+
+enum { NAME_MAX_BYTES = 63 };
+
+static facet_status push(facet_tasks *tasks, const facet_task_sample *sample, facet_err *err)
+{
+    if (tasks->n % 64 == 0) {
+        facet_task_sample *items =
+            facet_mem_resize(NULL, tasks->items, tasks->n + 64, sizeof *items);
+        if (items == NULL) return facet_fail_memory(err, (tasks->n + 64) * sizeof *items);
+        tasks->items = items;
+    }
+    tasks->items[tasks->n++] = *sample;
+    return FACET_OK;
+}
+
+static facet_status append(facet_tokens *tokens, const facet_tokens *more, facet_err *err)
+{
+    if (more->count == 0) return FACET_OK;
+    uint32_t *ids = facet_mem_resize(NULL, tokens->ids, tokens->count + more->count, sizeof *ids);
+    if (ids == NULL) return facet_fail_memory(err, (tokens->count + more->count) * sizeof *ids);
+    memcpy(ids + tokens->count, more->ids, more->count * sizeof *ids);
+    tokens->ids = ids;
+    tokens->count += more->count;
+    return FACET_OK;
+}
+
+// ---- names --------------------------------------------------------------------------------------
+
+static bool is_name(const char *name, size_t n)
+{
+    if (n == 0 || n > NAME_MAX_BYTES || name[0] == '.') return false;
+    for (size_t i = 0; i < n; i++) {
+        char c = name[i];
+        bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+        if (!plain && strchr("._-", c) == NULL) return false;
+    }
+    static const char *const taken[] = {"dense", "auto", "all", "label"};
+    for (size_t i = 0; i < FACET_COUNT_OF(taken); i++)
+        if (strlen(taken[i]) == n && memcmp(taken[i], name, n) == 0) return false;
+    return true;
+}
+
+// Splits "NAME=FILE". A '=' behind a slash belongs to a path without a name.
+static facet_status split_spec(facet_tasks *tasks, const char *spec, const char **label,
+                               const char **path, facet_err *err)
+{
+    const char *equals = strchr(spec, '=');
+    const char *slash = strchr(spec, '/');
+    if (equals == NULL || (slash != NULL && slash < equals)) {
+        tasks->named = false;
+        *label = "";
+        *path = spec;
+        return FACET_OK;
+    }
+    size_t n = (size_t)(equals - spec);
+    if (!is_name(spec, n))
+        return facet_fail(err, FACET_USAGE,
+                          "--task %.80s: a name has up to 63 letters, digits, dots, dashes and "
+                          "underscores and is not dense, auto, all or label; rename the task",
+                          spec);
+    char *copy = facet_arena_new(&tasks->arena, n + 1, 1);
+    if (copy == NULL) return facet_fail_memory(err, n + 1);
+    memcpy(copy, spec, n);
+    *label = copy;
+    *path = equals + 1;
+    return FACET_OK;
+}
+
+// ---- records and windows
+// --------------------------------------------------------------------------
+
+static facet_status encode_raw(const facet_tokenizer *tokenizer, const facet_message *messages,
+                               size_t n_messages, facet_tokens *tokens, facet_err *err)
+{
+    facet_text text;
+    facet_text_init(&text, NULL);
+    for (size_t i = 0; i < n_messages; i++)
+        facet_text_add(&text, "%s%s", i > 0 ? "\n" : "", messages[i].content);
+    facet_status status = facet_text_status(&text, err);
+    if (status == FACET_OK)
+        status = facet_tokenizer_encode(tokenizer, facet_text_str(&text), text.length, true, false,
+                                        NULL, tokens, err);
+    facet_text_fini(&text);
+    return status;
+}
+
+facet_status facet_prompt_encode(const facet_tokenizer *tokenizer, const facet_message *messages,
+                                 size_t n_messages, bool raw, facet_tokens *tokens, facet_err *err)
+{
+    if (raw) return encode_raw(tokenizer, messages, n_messages, tokens, err);
+    return facet_tokenizer_chat_encode(tokenizer, messages, n_messages, true, NULL, tokens, err);
+}
+
+static facet_status encode_record(const facet_tasks_opts *opts, const facet_tokenizer *tokenizer,
+                                  const facet_task_record *record, facet_tokens *tokens,
+                                  facet_err *err)
+{
+    facet_tokens more = {0}, end = {0};
+    facet_status status;
+    FACET_TRY_GOTO(facet_prompt_encode(tokenizer, record->messages, record->n_messages, opts->raw,
+                                       tokens, err),
+                   done);
+    if (record->completion == NULL) goto done;
+    FACET_TRY_GOTO(facet_tokenizer_encode(tokenizer, record->completion, strlen(record->completion),
+                                          false, false, NULL, &more, err),
+                   done);
+    FACET_TRY_GOTO(append(tokens, &more, err), done);
+    if (opts->raw) goto done;
+    FACET_TRY_GOTO(facet_tokenizer_chat_end(tokenizer, NULL, &end, err), done);
+    FACET_TRY_GOTO(append(tokens, &end, err), done);
+done:
+    facet_mem_free(NULL, more.ids);
+    facet_mem_free(NULL, end.ids);
+    return status;
+}
+
+static facet_status add_record(const facet_tasks_opts *opts, const facet_tokenizer *tokenizer,
+                               const facet_task_file *file, size_t i, facet_tasks *tasks,
+                               facet_err *err)
+{
+    const facet_task_record *record = &file->records[i];
+    facet_tokens tokens = {0};
+    facet_status status = encode_record(opts, tokenizer, record, &tokens, err);
+    if (status == FACET_OK && tokens.count == 0)
+        status = facet_fail_at(err, FACET_BAD_INPUT, file->path, (int64_t)record->line,
+                               "%s: line %llu: the record has no tokens; write a longer prompt",
+                               file->path, (unsigned long long)record->line);
+    if (status == FACET_OK) {
+        tasks->n_cut += tokens.count > opts->ctx;
+        facet_task_sample sample = {.ids = tokens.ids, .open = record->completion == NULL};
+        sample.n = (uint32_t)(tokens.count > opts->ctx ? opts->ctx : tokens.count);
+        status = push(tasks, &sample, err);
+    }
+    if (status != FACET_OK) facet_mem_free(NULL, tokens.ids);
+    return status;
+}
+
+static facet_status add_window(int64_t bos, const uint32_t *ids, size_t n, facet_tasks *tasks,
+                               facet_err *err)
+{
+    facet_task_sample sample = {0};
+    sample.ids = facet_mem_new(NULL, n + 1, sizeof *sample.ids);
+    if (sample.ids == NULL) return facet_fail_memory(err, (n + 1) * sizeof *sample.ids);
+    if (bos >= 0) sample.ids[sample.n++] = (uint32_t)bos;
+    memcpy(sample.ids + sample.n, ids, n * sizeof *ids);
+    sample.n += (uint32_t)n;
+    facet_status status = push(tasks, &sample, err);
+    if (status != FACET_OK) facet_mem_free(NULL, sample.ids);
+    return status;
+}
+
+static facet_status add_document(const facet_tasks_opts *opts, const facet_tokenizer *tokenizer,
+                                 const facet_task_file *file, facet_tasks *tasks, facet_err *err)
+{
+    facet_tokens tokens = {0};
+    FACET_TRY(facet_tokenizer_encode(tokenizer, file->text, file->bytes, false, false, NULL,
+                                     &tokens, err));
+    int64_t bos = facet_tokenizer_adds_bos(tokenizer) ? facet_tokenizer_bos(tokenizer) : -1;
+    size_t window = opts->ctx - (bos >= 0 ? 1 : 0);
+    size_t n_windows = tokens.count < window ? 1 : tokens.count / window;
+    if (opts->limit != 0 && n_windows > opts->limit) n_windows = opts->limit;
+    facet_status status = FACET_OK;
+    if (tokens.count < 2)
+        status = facet_fail_at(err, FACET_BAD_INPUT, file->path, -1,
+                               "%s: has fewer than two tokens; put more text into it", file->path);
+    for (size_t i = 0; status == FACET_OK && i < n_windows; i++) {
+        size_t left = tokens.count - i * window;
+        status =
+            add_window(bos, tokens.ids + i * window, left < window ? left : window, tasks, err);
+    }
+    facet_mem_free(NULL, tokens.ids);
+    return status;
+}
+
+static facet_status add_file(const facet_tasks_opts *opts, const facet_tokenizer *tokenizer,
+                             const char *path, const char *label, facet_tasks *tasks,
+                             facet_err *err)
+{
+    facet_task_file file = {0};
+    FACET_TRY(facet_task_file_load(path, &file, err));
+    const size_t first = tasks->n;
+    facet_status status = FACET_OK;
+    if (file.text != NULL) status = add_document(opts, tokenizer, &file, tasks, err);
+    size_t n = opts->limit != 0 && file.n > opts->limit ? opts->limit : file.n;
+    for (size_t i = 0; status == FACET_OK && i < n; i++)
+        status = add_record(opts, tokenizer, &file, i, tasks, err);
+    for (size_t i = first; i < tasks->n; i++)
+        tasks->items[i].label = label;
+    facet_task_file_fini(&file);
+    return status;
+}
+
+facet_status facet_tasks_load(const facet_tasks_opts *opts, const facet_tokenizer *tokenizer,
+                              facet_tasks *out, facet_err *err)
+{
+    facet_tasks tasks = {.named = true};
+    facet_arena_init(&tasks.arena, NULL);
+    facet_status status = FACET_OK;
+    for (size_t i = 0; status == FACET_OK && i < opts->specs->n; i++) {
+        const char *label, *path;
+        status = split_spec(&tasks, opts->specs->items[i], &label, &path, err);
+        if (status == FACET_OK) status = add_file(opts, tokenizer, path, label, &tasks, err);
+    }
+    if (status == FACET_OK)
+        *out = tasks;
+    else
+        facet_tasks_fini(&tasks);
+    return status;
+}
+
+void facet_tasks_fini(facet_tasks *tasks)
+{
+    for (size_t i = 0; i < tasks->n; i++)
+        facet_mem_free(NULL, tasks->items[i].ids);
+    facet_mem_free(NULL, tasks->items);
+    facet_arena_fini(&tasks->arena);
+    *tasks = (facet_tasks){0};
+}
+
+bool facet_tasks_open(const facet_tasks *tasks)
+{
+    for (size_t i = 0; i < tasks->n; i++)
+        if (tasks->items[i].open) return true;
+    return false;
+}
+
+// ---- continuation and result
+// ------------------------------------------------------------------------
+
+static facet_status continue_one(facet_session *session, const facet_bundle *bundle,
+                                 facet_task_sample *sample, uint32_t n, float *logits,
+                                 facet_err *err)
+{
+    uint32_t *ids = facet_mem_resize(NULL, sample->ids, (size_t)sample->n + n, sizeof *ids);
+    if (ids == NULL) return facet_fail_memory(err, ((size_t)sample->n + n) * sizeof *ids);
+    sample->ids = ids;
+    facet_sampler greedy = {0};
+    uint32_t id;
+    FACET_TRY(facet_session_rewind(session, 0, err));
+    FACET_TRY(facet_session_prefill(session, ids, sample->n, logits, err));
+    FACET_TRY(facet_session_sample(session, logits, &greedy, &id, err));
+    for (uint32_t i = 0; i < n; i++) {
+        ids[sample->n++] = id;
+        if (facet_token_is_end(bundle, id) || i + 1 == n) break;
+        FACET_TRY(facet_session_next(session, id, &greedy, &id, err));
+    }
+    return FACET_OK;
+}
+
+facet_status facet_tasks_continue(facet_tasks *tasks, facet_bundle *bundle, uint32_t n,
+                                  const facet_report *report, facet_err *err)
+{
+    uint32_t longest = 0;
+    for (size_t i = 0; i < tasks->n; i++)
+        if (tasks->items[i].open && tasks->items[i].n > longest) longest = tasks->items[i].n;
+    const facet_session_opts opts = {.n_ctx = longest + n};
+    facet_session *session = NULL;
+    float *logits = facet_mem_new(NULL, facet_vocab(bundle), sizeof *logits);
+    if (logits == NULL) return facet_fail_memory(err, facet_vocab(bundle) * sizeof *logits);
+    facet_status status = facet_session_new(bundle, "dense", &opts, &session, err);
+    for (size_t i = 0; status == FACET_OK && i < tasks->n; i++) {
+        status = facet_report_progress(report, "continue", i, tasks->n, err);
+        if (status == FACET_OK && tasks->items[i].open)
+            status = continue_one(session, bundle, &tasks->items[i], n, logits, err);
+    }
+    facet_session_free(session);
+    facet_mem_free(NULL, logits);
+    return status;
+}
+
+facet_status facet_tasks_flatten(const facet_tasks *tasks, facet_mask_set *set, facet_err *err)
+{
+    size_t total = 0;
+    for (size_t i = 0; i < tasks->n; i++)
+        total += tasks->items[i].n;
+    if (tasks->n > UINT32_MAX)
+        return facet_fail(err, FACET_BAD_INPUT, "tasks: too many samples; use --limit");
+    set->n = set->samples.n = (uint32_t)tasks->n;
+    set->samples.n_tokens = total;
+    set->samples.tokens = facet_mem_new(set->alloc, total, sizeof(uint32_t));
+    set->samples.lengths = facet_mem_new(set->alloc, tasks->n, sizeof(uint32_t));
+    if (tasks->named) set->labels = facet_mem_new(set->alloc, tasks->n, sizeof(char *));
+    if (set->samples.tokens == NULL || set->samples.lengths == NULL ||
+        (tasks->named && set->labels == NULL))
+        return facet_fail_memory(err, total * sizeof(uint32_t));
+    uint32_t *to = set->samples.tokens;
+    for (size_t i = 0; i < tasks->n; i++) {
+        const facet_task_sample *sample = &tasks->items[i];
+        memcpy(to, sample->ids, sample->n * sizeof *to);
+        to += sample->n;
+        set->samples.lengths[i] = sample->n;
+        if (set->labels == NULL) continue;
+        set->labels[i] = facet_mem_strdup(set->alloc, sample->label);
+        if (set->labels[i] == NULL) return facet_fail_memory(err, strlen(sample->label) + 1);
+    }
+    return FACET_OK;
+}
