@@ -44,6 +44,7 @@
 #define FACET_ENTRY_PERM      "perm"    // pack U32: channel of each layout position, or UINT32_MAX
 // Of a family's file, per layer: FACET_ENTRY_DOWN (d_model x kept tiles * 32) and maybe
 #define FACET_ENTRY_DOWN_BIAS "down_bias"
+#define FACET_ENTRY_SCORES    "scores" // F32, d_ff, source order, length 1: what `auto` compares with
 
 #define FACET_PACK_NAME_TILES "TILES"
 #define FACET_PACK_NAME_U32   "U32"
@@ -77,7 +78,7 @@ typedef struct facet_manifest_family {
     uint32_t *n_channels;                     // (n_layers) kept channels
     uint32_t *n_runs;                         // (n_layers) runs of tiles
     uint32_t *runs;       // all layers: pairs (first tile, tiles), ascending, disjoint
-    facet_entry *entries; // per layer: "down", maybe "down_bias"; layer-major
+    facet_entry *entries; // per layer: "down", maybe "down_bias" and "scores"; layer-major
     uint32_t n_entries;
 } facet_manifest_family;
 

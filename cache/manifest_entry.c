@@ -44,6 +44,7 @@ const uint32_t facet_weight_spec_count = FACET_COUNT_OF(facet_weight_specs);
 const facet_entry_spec facet_family_specs[] = {
     EACH(DOWN, MATRIX, true, MODEL, KEPT),
     EACH(DOWN_BIAS, VECTOR, false, ONE, MODEL),
+    EACH(SCORES, VECTOR, false, ONE, FF),
 };
 const uint32_t facet_family_spec_count = FACET_COUNT_OF(facet_family_specs);
 

@@ -27,6 +27,18 @@ const facet_tokenizer *facet_bundle_tokenizer(const facet_bundle *bundle);
 const char *facet_bundle_target(const facet_bundle *bundle, uint32_t family);
 // What runtime/check.h needs to prove an artifact of this family; borrowed from the bundle.
 void facet_bundle_check_spec(const facet_bundle *bundle, uint32_t family, facet_check_spec *spec);
+// Channel statistics of the tokens that dense processes from here on, prompt or step:
+// s_j^2 = sum_t (z_tj / ||z_t||)^2 per layer, channels in the source's order (the STATS of
+// predict/predict.h; a token whose z is all zero adds nothing). A family's tokens do not count: its
+// z is incomplete. `begin` allocates and clears, again if there are some; a rewind takes nothing
+// back. The result is the same for any number of threads.
+facet_status facet_session_stats_begin(facet_session *session, facet_err *err);
+// scores: (n_layers, d_ff), s_j. FACET_BAD_INPUT without a begin.
+facet_status facet_session_stats(const facet_session *session, float *scores, facet_err *err);
+void facet_session_stats_end(facet_session *session); // frees them; safe without a begin
+// A family's stored scores (d_ff) of a layer, which a prompt's statistics are compared with; NULL:
+// the bundle has none (dense never has). Borrowed until facet_close; not checked for damage.
+const float *facet_bundle_scores(const facet_bundle *bundle, uint32_t family, uint32_t layer);
 // Threads that a session uses.
 uint32_t facet_session_threads(const facet_session *session);
 

@@ -18,6 +18,7 @@ typedef struct eval {
     const facet_family *family;
     const uint32_t *tokens;      // (step.n_tokens); NULL: x is already there, run the head only
     bool shared;                 // lanes share the rows
+    bool stats;                  // channel statistics are taken
     uint32_t head_first, n_head; // rows that get logits
     facet_step step;
 } eval;
@@ -87,6 +88,15 @@ static void run_head(const worker *w, const eval *e)
     run_stage(&head, &e->family->variant.head, &step, step.shape->n_layers);
 }
 
+// Behind FFN_IN: z is complete, and DOWN, which runs next, only reads it.
+static void run_stats(const worker *w, const eval *e, uint32_t layer)
+{
+    const facet_step *step = &e->step;
+    facet_stats_weigh(e->session, step, layer, split(step->n_tokens, w->thread, w->n_threads));
+    facet_pool_barrier(w->pool);
+    facet_stats_add(e->session, step, layer, split(step->shape->d_ff, w->thread, w->n_threads));
+}
+
 static void run_eval(void *ctx, uint32_t thread, uint32_t n_threads)
 {
     const eval *e = ctx;
@@ -106,6 +116,7 @@ static void run_eval(void *ctx, uint32_t thread, uint32_t n_threads)
                 else
                     run_stage(&w, &stages[i], step, layer);
                 facet_pool_barrier(s->pool);
+                if (i == FACET_STAGE_FFN_IN && e->stats) run_stats(&w, e, layer);
             }
         }
     }
@@ -138,6 +149,7 @@ static eval eval_of(facet_session *s, uint32_t family, const uint32_t *tokens, u
                   .family = f,
                   .tokens = tokens,
                   .shared = n > 1,
+                  .stats = s->stats && family == 0,
                   .step = {.shape = &bundle->shape,
                            .layers = f->layers,
                            .out_norm = bundle->out_norm,

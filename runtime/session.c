@@ -169,6 +169,7 @@ void facet_session_free(facet_session *session)
 {
     if (!session) return;
     facet_pool_free(session->pool);
+    facet_session_stats_end(session);
     facet_mem_free_aligned(session->alloc, session->block);
     facet_mem_free(session->alloc, session);
 }

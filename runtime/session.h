@@ -34,9 +34,18 @@ struct facet_session {
     float *logits;   // (n_vocab)
     uint32_t *order; // (n_vocab) scratch of the sampler
     float *weights;  // (n_vocab) scratch of the sampler
+    double *stats;   // (n_layers, d_ff) sums of channel statistics; NULL: nobody asked for them
+    double *stats_weights; // (FACET_CHUNK) of the chunk's tokens in the layer that runs
 };
 
 // Draws from logits (vocab); no allocation (sample.c).
 uint32_t facet_draw(facet_session *session, const float *logits, facet_sampler *sampler);
+
+// Channel statistics of a layer whose z is complete (stats.c): first the weight of each token,
+// then, behind a barrier, the sums of each channel.
+void facet_stats_weigh(facet_session *session, const facet_step *step, uint32_t layer,
+                       facet_range tokens);
+void facet_stats_add(facet_session *session, const facet_step *step, uint32_t layer,
+                     facet_range channels);
 
 #endif

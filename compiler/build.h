@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+// From a model and its families to a published bundle. In: an open model, a family set (or none:
+// dense only), options, and a table of callbacks. Out: a bundle directory, whole or not at all, and
+// figures. The compiler never runs a model or a kernel: whatever must be run is a callback of
+// facet_build_ops, which tools/ fills from calib/ (streams) and runtime/ (check, loss).
+//
+//     calibrate (taps) -> layout -> compensate + quantise, layer by layer -> pack -> emit + cc
+//     through the cache -> manifest -> prove -> sync -> publish
+#ifndef FACET_COMPILER_BUILD_H
+#define FACET_COMPILER_BUILD_H
+
+#include "base/report.h"
+#include "cache/cache.h"
+#include "compiler/plan.h"
+#include "compiler/target.h"
+#include "model/model.h"
+#include "model/samples.h"
+
+// ---- what tools/ supplies ---------------------------------------------------------------------
+
+// One chunk of tokens in front of a layer's FFN: equal, field by field, to calib's facet_ffn_chunk.
+typedef struct facet_build_chunk {
+    uint64_t first;   // token index of row 0
+    uint32_t n;       // rows
+    const float *x;   // (n, d_model) normed input
+    const float *z;   // (n, d_ff)
+    const float *y;   // (n, d_model) z Wd, before any post norm
+    const float *res; // (n, d_model) residual stream before the FFN is added
+} facet_build_chunk;
+typedef facet_status facet_build_tap(void *tap_ctx, const facet_build_chunk *chunk, facet_err *err);
+
+// A pruned FFN: equal to calib's facet_ffn_custom.
+typedef struct facet_build_custom {
+    const uint32_t *kept; // ascending channels
+    uint32_t n_kept;
+    const float *down; // (n_kept, d_model) in the order of `kept`; NULL: the model's own rows
+    const float *bias; // (d_model) or NULL
+} facet_build_custom;
+
+// Streams are opaque here; the meaning of every call is that of calib/stream.h. `samples` is
+// borrowed until stream_free. An op may return FACET_INTERRUPTED.
+typedef struct facet_build_ops {
+    void *ctx;
+    facet_status (*stream_new)(void *ctx, const facet_model *model, const facet_samples *samples,
+                               void **stream, facet_err *err);
+    void (*stream_free)(void *ctx, void *stream); // NULL is fine
+    facet_status (*stream_copy)(void *ctx, const void *stream, void **copy, facet_err *err);
+    facet_status (*stream_attn)(void *ctx, void *stream, facet_err *err);
+    facet_status (*stream_ffn)(void *ctx, void *stream, facet_build_tap *tap, void *tap_ctx,
+                               facet_err *err);
+    facet_status (*stream_look)(void *ctx, void *stream, facet_build_tap *tap, void *tap_ctx,
+                                facet_err *err);
+    facet_status (*stream_custom)(void *ctx, void *stream, const facet_build_custom *custom,
+                                  facet_err *err);
+    const float *(*stream_x)(void *ctx, const void *stream); // (n_tokens, d_model)
+    facet_status (*stream_nll)(void *ctx, void *stream, double *nats, uint64_t *scored,
+                               facet_err *err);
+    // Loads the compiled artifact at `path` and compares it with the reference on random data.
+    // FACET_NO_DEVICE: this machine cannot run the target; the artifact is then kept unchecked,
+    // with a warning. FACET_CHECK: it is wrong; the build fails and nothing is published.
+    facet_status (*check)(void *ctx, const char *path, const facet_plan *plan, facet_err *err);
+    // Loss of one family ("dense" too) of a finished bundle that is not published yet: sum of nats
+    // and number of scored tokens over `samples` (every token of a sample but its first).
+    facet_status (*loss)(void *ctx, const char *bundle_path, const char *family,
+                         const facet_samples *samples, double *nats, uint64_t *scored,
+                         facet_err *err);
+} facet_build_ops;
+
+// ---- options ----------------------------------------------------------------------------------
+
+typedef enum facet_compensation {
+    FACET_COMPENSATE_REFIT, // the default
+    FACET_COMPENSATE_BIAS,
+    FACET_COMPENSATE_NONE,
+} facet_compensation;
+
+// What a refit aims at (design, section 4).
+typedef enum facet_refit_target {
+    FACET_REFIT_AUTO,     // RESIDUAL, but LAYER in models with a norm behind the FFN
+    FACET_REFIT_LAYER,    // the dense layer's output on the same inputs
+    FACET_REFIT_RESIDUAL, // the dense residual stream behind the layer
+} facet_refit_target;
+
+typedef struct facet_build_opts {
+    double keep; // 0: the family set's own
+    facet_compensation compensate;
+    facet_refit_target refit_target;
+    uint64_t calibration_tokens; // at most, a family; 0: 8192
+    uint64_t proof_tokens;       // held-out tokens scored, at most, a family; 0: 1024
+    bool prove;                  // measure held-out perplexities
+    uint64_t seed;               // of the random control
+    const char *const *targets;  // names of compiler/target.h; n_targets 0: no kernels
+    uint32_t n_targets;
+    const facet_cc *cc;     // may be NULL when n_targets is 0
+    facet_cache *cache;     // may be NULL when n_targets is 0
+    const char *source_dir; // also write the emitted sources there; NULL: no
+    bool force;             // replace an existing bundle
+    const facet_alloc *alloc;
+    const facet_report *report;
+} facet_build_opts;
+
+// "none", "bias", "refit"; false when the name is none of them.
+bool facet_compensation_find(const char *name, facet_compensation *out);
+const char *facet_compensation_name(facet_compensation compensation);
+
+// ---- result -----------------------------------------------------------------------------------
+
+typedef enum facet_build_step {
+    FACET_STEP_READ, // fingerprint
+    FACET_STEP_LAYOUT,
+    FACET_STEP_COMPENSATE, // with the calibration's forward passes
+    FACET_STEP_QUANTIZE,
+    FACET_STEP_PACK,
+    FACET_STEP_KERNELS, // emit, compile, check
+    FACET_STEP_PROVE,
+    FACET_STEP_PUBLISH,
+    FACET_STEP_COUNT
+} facet_build_step;
+const char *facet_build_step_name(facet_build_step step); // "read", "layout" ...
+
+typedef struct facet_build_family {
+    char name[64];
+    uint64_t calibration_samples, calibration_tokens, held_samples, held_tokens;
+    uint64_t duplicates; // samples left out because they share text with a held-out one
+    double recall;       // captured score / best possible, mean over layers
+    double down_bits;    // mean bits of a stored down weight
+    double layer_error; // mean over layers: held-out squared error of the FFN's output / its energy
+    double quantize_error;                 // the part that rounding added
+    uint32_t refitted;                     // layers where the refit was kept
+    double ppl_dense, ppl_own, ppl_random; // 0: not measured
+    double *ppl_other; // (n_families of the bundle without dense), own place 0; NULL: not measured
+} facet_build_family;
+
+typedef struct facet_build_result {
+    const facet_alloc *alloc;
+    double seconds[FACET_STEP_COUNT], seconds_total;
+    uint64_t cache_hits, cache_misses, cache_compiled, cache_rejected; // of this build
+    uint64_t weights_bytes;
+    facet_build_family *families; // (n_families), dense not among them
+    uint32_t n_families;
+} facet_build_result;
+void facet_build_result_fini(facet_build_result *result);
+
+// Builds and publishes the bundle at `out`. `families` may be NULL (dense only). On failure or
+// interruption nothing is left behind and *result is empty. FACET_REFUSED: `out` exists, no force.
+facet_status facet_build_bundle(const facet_model *model, const facet_family_set *families,
+                                const facet_build_opts *opts, const facet_build_ops *ops,
+                                const char *out, facet_build_result *result, facet_err *err);
+
+#endif

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+// Shared by build*.c and prove.c only: the state of one build.
+#ifndef FACET_COMPILER_BUILD_PARTS_H
+#define FACET_COMPILER_BUILD_PARTS_H
+
+#include "base/memory.h"
+#include "cache/manifest.h"
+#include "compiler/build.h"
+#include "compiler/family.h"
+#include "compiler/layout.h"
+#include "compiler/quantize.h"
+
+// What is known of a compiled layer of a family.
+typedef struct facet_built_layer {
+    facet_pack down;
+    bool bias;
+} facet_built_layer;
+
+typedef struct facet_building {
+    const facet_model *model;
+    const facet_family_set *families; // NULL: dense only
+    const facet_build_opts *opts;
+    const facet_build_ops *ops;
+    const facet_alloc *alloc;
+    uint32_t n_families;
+    double keep;
+    char temp[4096], dir[4096]; // the temporary directory; the bundle in it
+    facet_arena arena;
+    facet_layout layout;
+    facet_family_split *splits; // (n_families)
+    facet_built_layer *layers;  // (n_families, n_layers)
+    facet_manifest manifest;
+    facet_build_result result;
+    char chat[16];
+} facet_building;
+
+// ---- build_calibrate.c: one set of kept channels through the layers ----------------------------
+
+typedef struct facet_calibrate_job {
+    const char *name;             // for progress
+    const facet_samples *samples; // fitting tokens first
+    uint64_t n_fit;               // tokens that fit; the rest judge
+    bool blind;                   // no streams: original rows, plain rounding
+    // Kept channels of a layer in stored order; returns how many (the rest of n_cols is padding).
+    uint32_t (*channels)(void *ctx, uint32_t layer, uint32_t *channels, uint32_t *n_cols);
+    // Takes a finished layer: kept as above, bias (d_model) or NULL.
+    facet_status (*take)(void *ctx, uint32_t layer, const facet_quantized *down, const float *bias,
+                         facet_err *err);
+    void *ctx;
+    const facet_samples *follow; // samples to carry through the compiled layers, or NULL
+    double follow_nats;          // result
+    uint64_t follow_scored;
+    double layer_error, quantize_error, down_bits; // results: means over layers
+    uint32_t refitted;
+} facet_calibrate_job;
+facet_status facet_build_calibrate(facet_building *b, facet_calibrate_job *job, facet_err *err);
+
+// A copy of listed samples, at most max_tokens (0: no limit) spread over the list; every fifth of
+// the copied samples stands at the end, behind *n_fit tokens. A single sample is cut at four
+// fifths.
+facet_status facet_build_samples(const facet_samples *from, const uint32_t *list, uint32_t n,
+                                 uint64_t max_tokens, const facet_alloc *alloc, facet_samples *out,
+                                 uint64_t *n_fit, facet_err *err);
+void facet_build_samples_fini(facet_samples *samples, const facet_alloc *alloc);
+
+// ---- the steps
+// -----------------------------------------------------------------------------------
+
+facet_status facet_build_family_write(facet_building *b, uint32_t family, facet_err *err);
+facet_status facet_build_kernels(facet_building *b, facet_err *err);
+facet_status facet_build_manifest_begin(facet_building *b, facet_err *err);
+facet_status facet_build_manifest_end(facet_building *b, facet_err *err); // checks and writes
+// Adds a file of the bundle, by its name relative to the bundle, with size and checksum.
+facet_status facet_build_add_file(facet_building *b, const char *name, facet_err *err);
+facet_status facet_build_path(const facet_building *b, const char *name, char path[4096],
+                              facet_err *err);
+facet_status facet_build_prove(facet_building *b, facet_err *err);
+
+#endif

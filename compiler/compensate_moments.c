@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <cblas.h>
+#include <math.h>
+
+#include "base/memory.h"
+#include "compiler/compensate.h"
+
+void facet_moments_fini(facet_moments *moments)
+{
+    for (int part = 0; part < FACET_PART_COUNT; part++) {
+        facet_mem_free(moments->alloc, moments->c[part]);
+        facet_mem_free(moments->alloc, moments->m[part]);
+    }
+    *moments = (facet_moments){0};
+}
+
+facet_status facet_moments_init(facet_moments *moments, uint32_t n_kept, uint32_t d,
+                                const facet_alloc *alloc, facet_err *err)
+{
+    *moments = (facet_moments){.alloc = alloc, .n = n_kept + 1, .d = d};
+    const size_t n = moments->n;
+    for (int part = 0; part < FACET_PART_COUNT; part++) {
+        moments->c[part] = facet_mem_new(alloc, n, n * sizeof(float));
+        moments->m[part] = facet_mem_new(alloc, n, d * sizeof(float));
+        if (moments->c[part] && moments->m[part]) continue;
+        facet_moments_fini(moments);
+        return facet_fail_memory(err, n * (n + d) * sizeof(float));
+    }
+    return FACET_OK;
+}
+
+static double squares(const float *x, size_t n)
+{
+    double sum = 0;
+    for (size_t i = 0; i < n; i++)
+        sum += (double)x[i] * (double)x[i];
+    return sum;
+}
+
+void facet_moments_add(facet_moments *moments, int part, const facet_moments_rows *rows)
+{
+    const int n = (int)moments->n, d = (int)moments->d, t = (int)rows->n_rows;
+    if (t == 0) return;
+    cblas_ssyrk(CblasRowMajor, CblasUpper, CblasTrans, n, t, 1.0f, rows->z, n, 1.0f,
+                moments->c[part], n);
+    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, n, d, t, 1.0f, rows->z, n, rows->wanted, d,
+                1.0f, moments->m[part], d);
+    const size_t cells = (size_t)t * (size_t)d;
+    moments->wanted[part] += squares(rows->wanted, cells);
+    moments->energy[part] += squares(rows->y, cells);
+    moments->tokens[part] += rows->n_rows;
+}
+
+static void product(const facet_moments *moments, int part, const float *rows, float *out)
+{
+    const int n = (int)moments->n, d = (int)moments->d;
+    cblas_ssymm(CblasRowMajor, CblasLeft, CblasUpper, n, d, 1.0f, moments->c[part], n, rows, d,
+                0.0f, out, d);
+}
+
+double facet_moments_error(const facet_moments *moments, int part, const float *rows,
+                           float *scratch)
+{
+    product(moments, part, rows, scratch);
+    const float *m = moments->m[part];
+    double sum = moments->wanted[part];
+    for (size_t i = 0; i < (size_t)moments->n * moments->d; i++)
+        sum += (double)rows[i] * ((double)scratch[i] - 2.0 * (double)m[i]);
+    return isfinite(sum) ? fmax(sum, 0) : INFINITY;
+}
+
+double facet_moments_size(const facet_moments *moments, int part, const float *change,
+                          float *scratch)
+{
+    product(moments, part, change, scratch);
+    double sum = 0;
+    for (size_t i = 0; i < (size_t)moments->n * moments->d; i++)
+        sum += (double)change[i] * (double)scratch[i];
+    return isfinite(sum) ? fmax(sum, 0) : INFINITY;
+}
+
+facet_status facet_moments_check(const facet_moments *moments, uint32_t layer, facet_err *err)
+{
+    double sum = 0;
+    for (int part = 0; part < FACET_PART_COUNT; part++) {
+        sum += moments->wanted[part] + moments->energy[part];
+        for (size_t i = 0; i < moments->n; i++)
+            sum += (double)moments->c[part][i * moments->n + i];
+    }
+    if (isfinite(sum)) return FACET_OK;
+    return facet_fail(err, FACET_FAILED,
+                      "calibration, layer %u: activations are not finite; the model's weights are "
+                      "damaged or the calibration text drives it out of range",
+                      layer);
+}

@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: Apache-2.0
+// Compensation on synthetic layers, where what can be repaired is known.
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/memory.h"
+#include "base/random.h"
+#include "compiler/compensate.h"
+#include "tests/support/failing.h"
+
+// A layer of f channels that share `causes` causes, with means; the first n are kept.
+typedef struct layer {
+    uint32_t f, n, d, tokens;
+    float *z;    // (tokens, n + 1) kept, and the constant
+    float *y;    // (tokens, d) dense output
+    float *rows; // (n + 1, d) original kept rows, bias row zero
+} layer;
+
+static layer layer_new(uint32_t f, uint32_t n, uint32_t tokens, double mean, uint64_t seed)
+{
+    enum { causes = 8, d = 12 };
+    layer l = {f,
+               n,
+               d,
+               tokens,
+               calloc((size_t)tokens * (n + 1), sizeof(float)),
+               calloc((size_t)tokens * d, sizeof(float)),
+               calloc((size_t)(n + 1) * d, 4)};
+    facet_random random = facet_random_seed(seed);
+    float *mix = calloc((size_t)causes * f, 4), *down = calloc((size_t)f * d, 4);
+    float *z = calloc(f, 4);
+    for (uint32_t i = 0; i < causes * f; i++)
+        mix[i] = (float)facet_random_normal(&random);
+    for (uint32_t i = 0; i < f * d; i++)
+        down[i] = (float)(0.1 * facet_random_normal(&random));
+    memcpy(l.rows, down, (size_t)n * d * 4);
+    for (uint32_t t = 0; t < tokens; t++) {
+        float cause[causes];
+        for (int c = 0; c < causes; c++)
+            cause[c] = (float)facet_random_normal(&random);
+        for (uint32_t j = 0; j < f; j++) {
+            z[j] = (float)(mean + 0.5 * facet_random_normal(&random));
+            for (int c = 0; c < causes; c++)
+                z[j] += cause[c] * mix[(size_t)c * f + j];
+            for (uint32_t r = 0; r < d; r++)
+                l.y[(size_t)t * d + r] += z[j] * down[(size_t)j * d + r];
+        }
+        memcpy(l.z + (size_t)t * (n + 1), z, n * sizeof(float));
+        l.z[(size_t)t * (n + 1) + n] = 1;
+    }
+    free(mix);
+    free(down);
+    free(z);
+    return l;
+}
+
+static void layer_free(layer *l)
+{
+    free(l->z);
+    free(l->y);
+    free(l->rows);
+}
+
+static void add(facet_moments *moments, int part, const layer *l, uint32_t first, uint32_t count)
+{
+    const facet_moments_rows rows = {count, l->z + (size_t)first * (l->n + 1),
+                                     l->y + (size_t)first * l->d, l->y + (size_t)first * l->d};
+    facet_moments_add(moments, part, &rows);
+}
+
+// Error on tokens that the compensation never saw.
+static double unseen_error(const layer *l, uint32_t first, uint32_t count, const float *rows)
+{
+    facet_moments moments;
+    assert_int_equal(facet_moments_init(&moments, l->n, l->d, NULL, NULL), FACET_OK);
+    add(&moments, FACET_PART_JUDGE, l, first, count);
+    float *scratch = calloc((size_t)(l->n + 1) * l->d, sizeof *scratch);
+    const double error = facet_moments_error(&moments, FACET_PART_JUDGE, rows, scratch);
+    const double energy = moments.energy[FACET_PART_JUDGE];
+    free(scratch);
+    facet_moments_fini(&moments);
+    return error / energy;
+}
+
+static void run(const layer *l, facet_compensation method, uint32_t fit, uint32_t judge,
+                float *rows, facet_compensated *result)
+{
+    facet_moments moments;
+    facet_err err;
+    assert_int_equal(facet_moments_init(&moments, l->n, l->d, NULL, NULL), FACET_OK);
+    add(&moments, FACET_PART_FIT, l, 0, fit);
+    add(&moments, FACET_PART_JUDGE, l, fit, judge);
+    memcpy(rows, l->rows, (size_t)(l->n + 1) * l->d * sizeof *rows);
+    double start = 0;
+    assert_int_equal(facet_compensate_layer(&moments, method, 3, &start, rows, result, &err),
+                     FACET_OK);
+    facet_moments_fini(&moments);
+}
+
+static void test_methods_rank(void **state)
+{
+    (void)state;
+    layer l = layer_new(96, 48, 1600, 0.6, 1);
+    float *rows = calloc((size_t)(l.n + 1) * l.d, sizeof *rows);
+    facet_compensated result;
+    double errors[3];
+    for (int m = 0; m < 3; m++) {
+        run(&l, (facet_compensation)m, 900, 200, rows, &result);
+        assert_int_equal(result.method, m);
+        errors[m] = unseen_error(&l, 1100, 500, rows);
+    }
+    assert_true(errors[FACET_COMPENSATE_BIAS] < 0.97 * errors[FACET_COMPENSATE_NONE]);
+    assert_true(errors[FACET_COMPENSATE_REFIT] < 0.2 * errors[FACET_COMPENSATE_BIAS]);
+    free(rows);
+    layer_free(&l);
+}
+
+// What was never dropped owes nothing, and few tokens must not make things worse.
+static void test_never_worse(void **state)
+{
+    (void)state;
+    const uint32_t fits[] = {3, 10, 30, 100};
+    for (size_t i = 0; i < 4; i++) {
+        layer l = layer_new(64, 60, 800, 0, 30 + i);
+        float *rows = calloc((size_t)(l.n + 1) * l.d, sizeof *rows);
+        facet_compensated result;
+        run(&l, FACET_COMPENSATE_REFIT, fits[i], 200, rows, &result);
+        assert_true(result.error <= result.error_none);
+        assert_true(unseen_error(&l, 400, 400, rows) <= 1.05 * unseen_error(&l, 400, 400, l.rows));
+        free(rows);
+        layer_free(&l);
+    }
+}
+
+static void test_one_token(void **state)
+{
+    (void)state;
+    layer l = layer_new(32, 16, 10, 0, 4);
+    float *rows = calloc((size_t)(l.n + 1) * l.d, sizeof *rows);
+    facet_compensated result;
+    run(&l, FACET_COMPENSATE_REFIT, 1, 0, rows, &result);
+    for (size_t i = 0; i < (size_t)(l.n + 1) * l.d; i++)
+        assert_true(isfinite(rows[i]));
+    free(rows);
+    layer_free(&l);
+}
+
+// A small ridge reproduces the least-squares solution: an output that the kept channels determine.
+static void test_exact(void **state)
+{
+    (void)state;
+    layer l = layer_new(40, 40, 600, 0.3, 6);
+    facet_moments moments;
+    assert_int_equal(facet_moments_init(&moments, l.n, l.d, NULL, NULL), FACET_OK);
+    add(&moments, FACET_PART_FIT, &l, 0, 400);
+    float *rows = calloc((size_t)(l.n + 1) * l.d, sizeof *rows); // from nothing
+    assert_int_equal(facet_compensate_solve(&moments, 1e-9, 0, rows, NULL), FACET_OK);
+    for (size_t i = 0; i < (size_t)(l.n + 1) * l.d; i++)
+        assert_float_equal(rows[i], l.rows[i], 2e-4);
+    facet_moments_fini(&moments);
+    free(rows);
+    layer_free(&l);
+}
+
+static void test_damaged(void **state)
+{
+    (void)state;
+    layer l = layer_new(16, 8, 20, 0, 7);
+    l.z[5] = NAN;
+    facet_moments moments;
+    facet_err err;
+    assert_int_equal(facet_moments_init(&moments, l.n, l.d, NULL, NULL), FACET_OK);
+    add(&moments, FACET_PART_FIT, &l, 0, 20);
+    double start = 0;
+    facet_compensated result;
+    assert_int_equal(
+        facet_compensate_layer(&moments, FACET_COMPENSATE_REFIT, 5, &start, l.rows, &result, &err),
+        FACET_FAILED);
+    assert_non_null(strstr(err.message, "layer 5"));
+    facet_moments_fini(&moments);
+    layer_free(&l);
+}
+
+static void test_names(void **state)
+{
+    (void)state;
+    facet_compensation c;
+    assert_true(facet_compensation_find("bias", &c) && c == FACET_COMPENSATE_BIAS);
+    assert_true(facet_compensation_find("refit", &c) && c == FACET_COMPENSATE_REFIT);
+    assert_true(facet_compensation_find("none", &c) && c == FACET_COMPENSATE_NONE);
+    assert_false(facet_compensation_find("best", &c));
+}
+
+static void test_out_of_memory(void **state)
+{
+    (void)state;
+    layer l = layer_new(16, 8, 60, 0, 8);
+    float *rows = calloc((size_t)(l.n + 1) * l.d, sizeof *rows);
+    facet_status status = FACET_NO_MEMORY;
+    for (long n = 1; status != FACET_OK; n++) {
+        facet_failing failing;
+        facet_failing_init(&failing, n);
+        facet_moments moments;
+        status = facet_moments_init(&moments, l.n, l.d, &failing.alloc, NULL);
+        if (status == FACET_OK) {
+            add(&moments, FACET_PART_FIT, &l, 0, 40);
+            add(&moments, FACET_PART_JUDGE, &l, 40, 20);
+            memcpy(rows, l.rows, (size_t)(l.n + 1) * l.d * sizeof *rows);
+            double start = 0;
+            facet_compensated result;
+            status = facet_compensate_layer(&moments, FACET_COMPENSATE_REFIT, 0, &start, rows,
+                                            &result, NULL);
+            facet_moments_fini(&moments);
+        }
+        assert_true(status == FACET_OK || status == FACET_NO_MEMORY);
+        assert_int_equal(failing.alive, 0);
+    }
+    free(rows);
+    layer_free(&l);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_methods_rank),  cmocka_unit_test(test_never_worse),
+        cmocka_unit_test(test_one_token),     cmocka_unit_test(test_exact),
+        cmocka_unit_test(test_damaged),       cmocka_unit_test(test_names),
+        cmocka_unit_test(test_out_of_memory),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
