@@ -33,8 +33,7 @@ static facet_status take_layer(void *ctx, uint32_t layer, const facet_quantized 
     FACET_TRY(facet_weights_put_down(&s->out, layer, down, bias, &s->entries, err));
     const facet_family_set *families = s->b->families;
     const float *scores =
-        families->scores +
-        ((size_t)s->family * families->n_layers + layer) * families->d_ff;
+        families->scores + ((size_t)s->family * families->n_layers + layer) * families->d_ff;
     return facet_weights_put_scores(&s->out, layer, scores, families->d_ff, &s->entries, err);
 }
 

@@ -235,7 +235,7 @@ facet_status facet_quantize_feedback(const facet_moments *moments, float **facto
 
 static const facet_pack sizes[] = {FACET_PACK_Q4_0, FACET_PACK_Q4_1, FACET_PACK_Q5_0,
                                    FACET_PACK_Q5_1, FACET_PACK_Q6_0, FACET_PACK_Q8_0};
-enum { n_sizes = sizeof sizes / sizeof sizes[0], six_bits = 4 };
+enum { n_sizes = sizeof sizes / sizeof sizes[0], six_bits = 4, eight_bits = 5 };
 static const double own_share = 0.0015, energy_share = 1e-4;
 
 static facet_status measure(const facet_quantize_problem *p, const facet_moments *moments,
@@ -287,7 +287,7 @@ facet_status facet_quantize_best(const facet_quantize_problem *problem,
 {
     choice->added = 0;
     if (!choice->moments || choice->moments->tokens[FACET_PART_JUDGE] == 0)
-        return facet_quantize(problem, sizes[six_bits], out, err);
+        return facet_quantize(problem, sizes[eight_bits], out, err);
     int at = six_bits;
     for (int i = 0; i < n_sizes; i++)
         if (sizes[i] == *start) at = i;

@@ -36,11 +36,12 @@ facet_status facet_quantize(const facet_quantize_problem *problem, facet_pack pa
 // moments say nothing (no tokens): round plainly. Caller frees with facet_mem_free.
 facet_status facet_quantize_feedback(const facet_moments *moments, float **factor, facet_err *err);
 
-// The smallest type whose rounding adds at most 0.15 % to the layer's own squared output error, or 1e-4
-// of its output's energy, whichever is more, on the judging part. On smollm2 at keep 0.5 (Python, 4.4 k
-// tokens) this stores 6.0 bits and costs 0.1 % of held-out perplexity against 8 bits; 1 % and 4e-4
-// stored 4.6 bits and cost 1.7 %. Without moments: 6 bits. The search begins at *start (a pack of the
-// list, or FACET_PACK_COUNT) and leaves there where it ended.
+// The smallest type whose rounding adds at most 0.15 % to the layer's own squared output error, or
+// 1e-4 of its output's energy, whichever is more, on the judging part. On smollm2 at keep 0.5
+// (Python, 4.4 k tokens) this stores 6.0 bits and costs 0.1 % of held-out perplexity against 8
+// bits; 1 % and 4e-4 stored 4.6 bits and cost 1.7 %. Without moments: 8 bits (6 cost 1.9 % with
+// everything kept). The search begins at *start (a pack of the list, or FACET_PACK_COUNT) and
+// leaves there where it ended.
 typedef struct facet_quantize_choice {
     const facet_moments *moments; // NULL: none
     double error;                 // of the unrounded rows on the judging part

@@ -277,8 +277,7 @@ facet_status facet_weights_put_scores(facet_out *out, uint32_t layer, const floa
     const double scale = sum > 0 ? 1 / sqrt(sum) : 0;
     for (uint32_t j = 0; j < n; j++)
         unit[j] = (float)((double)scores[j] * scale);
-    const facet_status status =
-        put_vector(out, entries, FACET_ENTRY_SCORES, layer, unit, n, err);
+    const facet_status status = put_vector(out, entries, FACET_ENTRY_SCORES, layer, unit, n, err);
     facet_mem_free(alloc, unit);
     return status;
 }

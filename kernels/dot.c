@@ -9,7 +9,7 @@
 
 // Adds one block's contribution for one token. The sums of 16 columns each are exact: at most
 // 16 * 127 * 128, far below 2^31.
-static void add_block(const facet_group_block *block, const int8_t *a, float a_scale,
+static void add_block(const facet_group_block *block, const int8_t *a, const float a_scale[2],
                       const int32_t a_sum[2], double out[FACET_GROUP])
 {
     int32_t halves[2][FACET_GROUP] = {{0}};
@@ -18,12 +18,11 @@ static void add_block(const facet_group_block *block, const int8_t *a, float a_s
         for (uint32_t r = 0; r < FACET_GROUP; r++)
             half[r] += block->q[c][r] * a[c];
     }
-    const double sum = (double)(a_sum[0] + a_sum[1]);
+    const double low = (double)a_scale[0], high = (double)a_scale[1];
+    const double sum = low * a_sum[0] + high * a_sum[1];
     for (uint32_t r = 0; r < FACET_GROUP; r++) {
-        const double product = (double)block->scale[0][r] * halves[0][r] +
-                               (double)block->scale[1][r] * halves[1][r] -
-                               (double)block->min[r] * sum;
-        out[r] += (double)a_scale * product;
+        out[r] += low * (double)block->scale[0][r] * halves[0][r] +
+                  high * (double)block->scale[1][r] * halves[1][r] - (double)block->min[r] * sum;
     }
 }
 
@@ -49,7 +48,7 @@ void facet_dot_group(uint32_t pack, const uint8_t *group, uint32_t n_cols,
         facet_group_read(pack, group, b, &block);
         for (uint32_t t = 0; t < n; t++) {
             const uint64_t i = (uint64_t)(first + t) * (in->stride / FACET_BLOCK) + b;
-            add_block(&block, in->q + i * FACET_BLOCK, in->scale[i], in->sum + 2 * i, out[t]);
+            add_block(&block, in->q + i * FACET_BLOCK, in->scale + 2 * i, in->sum + 2 * i, out[t]);
         }
     }
 }

@@ -44,7 +44,7 @@ static void finish_row(const facet_lane *lane, uint32_t t, uint32_t cols, int qu
         xn[c] = 0.0f;
     if (!quantised) return;
     const uint64_t first = (uint64_t)t * (stride / FACET_BLOCK);
-    facet_quantize_row(xn, stride, lane->aq + first * FACET_BLOCK, lane->as + first,
+    facet_quantize_row(xn, stride, lane->aq + first * FACET_BLOCK, lane->as + 2 * first,
                        lane->asum + 2 * first);
 }
 
@@ -367,7 +367,7 @@ static void store_tile(const facet_step *step, const facet_layer *l, uint32_t i,
         memcpy(step->z + t * stride + at, z, FACET_TILE * sizeof(float));
     } else {
         const uint64_t block = (t * stride + at) / FACET_BLOCK;
-        facet_quantize_row(z, FACET_TILE, step->zq + block * FACET_BLOCK, step->zs + block,
+        facet_quantize_row(z, FACET_TILE, step->zq + block * FACET_BLOCK, step->zs + 2 * block,
                            step->zsum + 2 * block);
     }
 }

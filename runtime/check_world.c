@@ -60,7 +60,7 @@ static void take_side(facet_check_world *w, facet_check_side *side)
     side->lane.x = take(space, n * cols * sizeof(float));
     side->lane.xn = take(space, n * cols * sizeof(float));
     side->lane.aq = take(space, n * cols);
-    side->lane.as = take(space, n * cols / 32 * sizeof(float));
+    side->lane.as = take(space, n * cols / 16 * sizeof(float));
     side->lane.asum = take(space, n * cols / 16 * sizeof(int32_t));
     side->lane.scratch = take(space, (w->n_ctx + s->head_dim + 32u) * sizeof(float));
     side->step.q = take(space, n * q_dim * sizeof(float));
@@ -68,7 +68,7 @@ static void take_side(facet_check_world *w, facet_check_side *side)
     side->step.y = take(space, n * s->d_model * sizeof(float));
     side->step.z = take(space, n * cols * sizeof(float));
     side->step.zq = take(space, n * cols);
-    side->step.zs = take(space, n * cols / 32 * sizeof(float));
+    side->step.zs = take(space, n * cols / 16 * sizeof(float));
     side->step.zsum = take(space, n * cols / 16 * sizeof(int32_t));
     side->step.logits = take(space, n * s->n_vocab * sizeof(float));
     for (uint32_t i = 0; i < FACET_CHECK_SEQUENCES; i++) {
@@ -258,12 +258,12 @@ static void fill_z(facet_check_world *w, uint32_t cols, uint32_t n_tokens)
     facet_check_fill_floats(w, step->z, n);
     for (uint32_t t = 0; t < n_tokens; t++) {
         const size_t at = (size_t)t * cols;
-        facet_quantize_row(step->z + at, cols, step->zq + at, step->zs + at / 32,
+        facet_quantize_row(step->z + at, cols, step->zq + at, step->zs + at / 16,
                            step->zsum + at / 16);
     }
     memcpy(w->got.step.z, step->z, n * sizeof(float));
     memcpy(w->got.step.zq, step->zq, n);
-    memcpy(w->got.step.zs, step->zs, n / 32 * sizeof(float));
+    memcpy(w->got.step.zs, step->zs, n / 16 * sizeof(float));
     memcpy(w->got.step.zsum, step->zsum, n / 16 * sizeof(int32_t));
 }
 
@@ -289,7 +289,7 @@ static void clear_side(const facet_check_world *w, const facet_step *step, uint3
     if (stage == FACET_STAGE_FFN_IN) {
         memset(step->z, 0, z * sizeof(float));
         memset(step->zq, 0, z);
-        memset(step->zs, 0, z / 32 * sizeof(float));
+        memset(step->zs, 0, z / 16 * sizeof(float));
         memset(step->zsum, 0, z / 16 * sizeof(int32_t));
     }
     if (stage == FACET_STAGE_COUNT) memset(step->logits, 0, n * s->n_vocab * sizeof(float));

@@ -92,9 +92,11 @@ static void run_head(const worker *w, const eval *e)
 static void run_stats(const worker *w, const eval *e, uint32_t layer)
 {
     const facet_step *step = &e->step;
-    facet_stats_weigh(e->session, step, layer, split(step->n_tokens, w->thread, w->n_threads));
+    facet_session_stats_weigh(e->session, step, layer,
+                              split(step->n_tokens, w->thread, w->n_threads));
     facet_pool_barrier(w->pool);
-    facet_stats_add(e->session, step, layer, split(step->shape->d_ff, w->thread, w->n_threads));
+    facet_session_stats_add(e->session, step, layer,
+                            split(step->shape->d_ff, w->thread, w->n_threads));
 }
 
 static void run_eval(void *ctx, uint32_t thread, uint32_t n_threads)

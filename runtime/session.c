@@ -38,7 +38,7 @@ static void take_lane(carve *c, const widths *w, size_t rows, facet_lane *lane)
     lane->x = take(c, rows * w->model, sizeof(float));
     lane->xn = take(c, rows * w->lane, sizeof(float));
     lane->aq = take(c, rows * w->lane, 1);
-    lane->as = take(c, rows * (w->lane / FACET_BLOCK), sizeof(float));
+    lane->as = take(c, rows * (w->lane / FACET_BLOCK) * 2, sizeof(float));
     lane->asum = take(c, rows * (w->lane / FACET_BLOCK) * 2, sizeof(int32_t));
 }
 
@@ -62,7 +62,7 @@ static void lay_out(facet_session *s, carve *c)
     s->y = take(c, FACET_CHUNK * (size_t)shape->d_model, sizeof(float));
     s->z = take(c, FACET_CHUNK * z, sizeof(float));
     s->zq = take(c, FACET_CHUNK * z, 1);
-    s->zs = take(c, FACET_CHUNK * (z / FACET_BLOCK), sizeof(float));
+    s->zs = take(c, FACET_CHUNK * (z / FACET_BLOCK) * 2, sizeof(float));
     s->zsum = take(c, FACET_CHUNK * (z / FACET_BLOCK) * 2, sizeof(int32_t));
     for (uint32_t i = 0; i < 2; i++) {
         s->rope[i] = take(c, FACET_CHUNK * half * 2, sizeof(float));

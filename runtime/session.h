@@ -43,9 +43,9 @@ uint32_t facet_draw(facet_session *session, const float *logits, facet_sampler *
 
 // Channel statistics of a layer whose z is complete (stats.c): first the weight of each token,
 // then, behind a barrier, the sums of each channel.
-void facet_stats_weigh(facet_session *session, const facet_step *step, uint32_t layer,
-                       facet_range tokens);
-void facet_stats_add(facet_session *session, const facet_step *step, uint32_t layer,
-                     facet_range channels);
+void facet_session_stats_weigh(facet_session *session, const facet_step *step, uint32_t layer,
+                               facet_range tokens);
+void facet_session_stats_add(facet_session *session, const facet_step *step, uint32_t layer,
+                             facet_range channels);
 
 #endif

@@ -19,8 +19,8 @@ static const float *z_row(const facet_step *step, uint32_t layer, uint32_t token
     return step->z + (uint64_t)token * facet_round32(step->layers[layer].down.n_cols);
 }
 
-void facet_stats_weigh(facet_session *session, const facet_step *step, uint32_t layer,
-                       facet_range tokens)
+void facet_session_stats_weigh(facet_session *session, const facet_step *step, uint32_t layer,
+                               facet_range tokens)
 {
     const uint32_t d_ff = step->shape->d_ff;
     for (uint32_t t = tokens.begin; t < tokens.end; t++) {
@@ -32,8 +32,8 @@ void facet_stats_weigh(facet_session *session, const facet_step *step, uint32_t 
     }
 }
 
-void facet_stats_add(facet_session *session, const facet_step *step, uint32_t layer,
-                     facet_range channels)
+void facet_session_stats_add(facet_session *session, const facet_step *step, uint32_t layer,
+                             facet_range channels)
 {
     double *sums = session->stats + (size_t)layer * step->shape->d_ff;
     for (uint32_t t = 0; t < step->n_tokens; t++) {

@@ -14,8 +14,8 @@
 typedef struct rows {
     const float *x;
     const int8_t *q;
-    const float *scale;
-    const int32_t *sum; // two of 16 columns each a block
+    const float *scale; // of 16 columns each, as the sums
+    const int32_t *sum;
     uint32_t cols;      // a multiple of 32
 } rows;
 
@@ -32,7 +32,7 @@ INLINE rows rows_at(rows in, uint32_t token)
 {
     in.x += (uint64_t)token * in.cols;
     in.q += (uint64_t)token * in.cols;
-    in.scale += (uint64_t)token * (in.cols / 32);
+    in.scale += (uint64_t)token * (in.cols / 16);
     in.sum += (uint64_t)token * (in.cols / 16);
     return in;
 }
@@ -167,7 +167,13 @@ INLINE block_scales load_scales(uint32_t pack, const uint8_t *planes)
 
 // ---- one token ----------------------------------------------------------------------------------
 
-// One block of 32 columns of 16 rows times block b of the token.
+// What a min multiplies: the sum of the activations themselves.
+INLINE float scaled_sum(const float *scale, const int32_t *sum)
+{
+    return scale[0] * (float)sum[0] + scale[1] * (float)sum[1];
+}
+
+// One block of 32 columns of 16 rows times columns 32 b .. of the token.
 INLINE v16f block_product(uint32_t pack, const uint8_t *planes, block_scales s, rows in, uint32_t b,
                           v16f acc)
 {
@@ -188,13 +194,14 @@ INLINE v16f block_product(uint32_t pack, const uint8_t *planes, block_scales s, 
     load_pair(pack, planes, 3, &lo, &hi);
     first = dot_bytes(pack, first, lo, a + 12);
     second = dot_bytes(pack, second, hi, a + 28);
-    const v16f scale = vf_set(in.scale[b]);
+    const float *scale = in.scale + 2 * (uint64_t)b;
+    const v16f low = vf_mul(vf_of_int(first), vf_set(scale[0]));
     if (pack == FACET_PACK_Q6_K) {
-        acc = vf_fma(vf_of_int(first), vf_mul(s.d0, scale), acc);
-        return vf_fma(vf_of_int(second), vf_mul(s.d1, scale), acc);
+        acc = vf_fma(low, s.d0, acc);
+        return vf_fma(vf_mul(vf_of_int(second), vf_set(scale[1])), s.d1, acc);
     }
-    acc = vf_fma(vf_of_int(vi_add(first, second)), vf_mul(s.d0, scale), acc);
-    if (has_min(pack)) acc = vf_fma(s.m, vf_set(in.scale[b] * (float)(sum[0] + sum[1])), acc);
+    acc = vf_fma(vf_fma(vf_of_int(second), vf_set(scale[1]), low), s.d0, acc);
+    if (has_min(pack)) acc = vf_fma(s.m, vf_set(scaled_sum(scale, sum)), acc);
     return acc;
 }
 
@@ -256,7 +263,6 @@ typedef struct panel {
 // What a token adds to a block whatever the weights: minus offset times its sums, or for types with
 // a min its sum in float.
 typedef union token_sums {
-    int32_t whole[CHUNK][PANEL_BLOCKS];
     int32_t halves[CHUNK][PANEL_BLOCKS][2];
     float scaled[CHUNK][PANEL_BLOCKS];
 } token_sums;
@@ -306,28 +312,35 @@ INLINE void fill_sums(uint32_t pack, rows in, uint32_t n_tokens, uint32_t first,
     const int32_t offset = pack_offset(pack);
     for (uint32_t t = 0; t < n_tokens; t++) {
         const int32_t *sum = in.sum + (uint64_t)t * (in.cols / 16) + 2 * first;
-        const float *scale = in.scale + (uint64_t)t * (in.cols / 32) + first;
+        const float *scale = in.scale + (uint64_t)t * (in.cols / 16) + 2 * first;
         for (uint32_t b = 0; b < n; b++) {
-            if (pack == FACET_PACK_Q6_K) {
+            if (has_min(pack)) {
+                sums->scaled[t][b] = scaled_sum(scale + 2 * b, sum + 2 * b);
+            } else {
                 sums->halves[t][b][0] = -offset * sum[2 * b];
                 sums->halves[t][b][1] = -offset * sum[2 * b + 1];
-            } else if (has_min(pack)) {
-                sums->scaled[t][b] = scale[b] * (float)(sum[2 * b] + sum[2 * b + 1]);
-            } else {
-                sums->whole[t][b] = -offset * (sum[2 * b] + sum[2 * b + 1]);
             }
         }
     }
 }
 
-// Four vectors (columns 16 half ..) of block b times n tokens (a literal).
+// Columns 16 half .. of block b times n tokens (a literal): four vectors, in float and scaled.
 INLINE void tile_half(uint32_t pack, uint32_t n, const panel *p, uint32_t b, uint32_t half,
-                      const int8_t *a, uint32_t stride, v16i *acc)
+                      const token_sums *sums, uint32_t t0, rows in, v16f *acc)
 {
+    const int8_t *a = in.q + 32 * (uint64_t)b;
+    v16i dot[SIMD_TOKENS];
+    for (uint32_t t = 0; t < n; t++)
+        dot[t] = has_min(pack) ? vi_zero() : vi_set(sums->halves[t0 + t][b][half]);
     for (uint32_t k = 4 * half; k < 4 * half + 4; k++) {
         const v64b w = vb_load(p->w[b][k]);
         for (uint32_t t = 0; t < n; t++)
-            acc[t] = dot_bytes(pack, acc[t], w, a + (uint64_t)t * stride + 4 * k);
+            dot[t] = dot_bytes(pack, dot[t], w, a + (uint64_t)t * in.cols + 4 * k);
+    }
+    const v16f d = vf_load(p->d[b][half && pack == FACET_PACK_Q6_K]);
+    for (uint32_t t = 0; t < n; t++) {
+        const float *scale = in.scale + (uint64_t)t * (in.cols / 16) + 2 * (uint64_t)b;
+        acc[t] = vf_fma(vf_of_int(dot[t]), vf_mul(d, vf_set(scale[half])), acc[t]);
     }
 }
 
@@ -340,33 +353,10 @@ INLINE void tile_product(uint32_t pack, uint32_t n, const panel *p, uint32_t n_b
     for (uint32_t t = 0; t < n; t++)
         acc[t] = fresh ? vf_zero() : vf_load(out + (uint64_t)t * out_stride);
     for (uint32_t b = 0; b < n_blocks; b++) {
-        const int8_t *a = in.q + 32 * (uint64_t)b;
-        v16i whole[SIMD_TOKENS];
-        if (pack == FACET_PACK_Q6_K) {
-            v16i first[SIMD_TOKENS];
-            for (uint32_t t = 0; t < n; t++)
-                first[t] = vi_set(sums->halves[t0 + t][b][0]);
-            tile_half(pack, n, p, b, 0, a, in.cols, first);
-            const v16f d = vf_load(p->d[b][0]);
-            for (uint32_t t = 0; t < n; t++) {
-                const v16f scale = vf_set(in.scale[(uint64_t)t * (in.cols / 32) + b]);
-                acc[t] = vf_fma(vf_of_int(first[t]), vf_mul(d, scale), acc[t]);
-            }
-        }
-        for (uint32_t t = 0; t < n; t++) {
-            whole[t] = pack == FACET_PACK_Q6_K ? vi_set(sums->halves[t0 + t][b][1])
-                       : has_min(pack)         ? vi_zero()
-                                               : vi_set(sums->whole[t0 + t][b]);
-        }
-        if (pack != FACET_PACK_Q6_K) tile_half(pack, n, p, b, 0, a, in.cols, whole);
-        tile_half(pack, n, p, b, 1, a, in.cols, whole);
-        const v16f d = vf_load(p->d[b][pack == FACET_PACK_Q6_K]);
-        for (uint32_t t = 0; t < n; t++) {
-            const v16f scale = vf_set(in.scale[(uint64_t)t * (in.cols / 32) + b]);
-            acc[t] = vf_fma(vf_of_int(whole[t]), vf_mul(d, scale), acc[t]);
-            if (has_min(pack))
-                acc[t] = vf_fma(vf_load(p->m[b]), vf_set(sums->scaled[t0 + t][b]), acc[t]);
-        }
+        tile_half(pack, n, p, b, 0, sums, t0, in, acc);
+        tile_half(pack, n, p, b, 1, sums, t0, in, acc);
+        for (uint32_t t = 0; has_min(pack) && t < n; t++)
+            acc[t] = vf_fma(vf_load(p->m[b]), vf_set(sums->scaled[t0 + t][b]), acc[t]);
     }
     for (uint32_t t = 0; t < n; t++)
         vf_store(out + (uint64_t)t * out_stride, acc[t]);
@@ -462,7 +452,7 @@ INLINE void groups_many(uint32_t pack, const uint8_t *w, uint32_t n_cols, uint32
         fill_sums(pack, in, n_tokens, first, n, &sums);
         rows at = in;
         at.q += 32 * first;
-        at.scale += first;
+        at.scale += 2 * first;
         for (uint32_t g = 0; g < n_groups; g++) {
             unpack_panel(pack, w + g * group_bytes(pack, n_cols), first, n, &p);
             panel_product(pack, &p, n, &sums, at, n_tokens, out + 16 * g, out_stride, first == 0);

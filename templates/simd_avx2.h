@@ -154,10 +154,6 @@ INLINE v16i vi_load(const int32_t *p)
 {
     return vi_both(eight_words(p), eight_words(p + 8));
 }
-INLINE v16i vi_add(v16i a, v16i b)
-{
-    return vi_both(_mm256_add_epi32(a.lo, b.lo), _mm256_add_epi32(a.hi, b.hi));
-}
 INLINE int32_t vi_sum(v16i v)
 {
     const __m256i a = _mm256_add_epi32(v.lo, v.hi);

@@ -117,10 +117,6 @@ INLINE v16i vi_load(const int32_t *p)
 {
     return _mm512_loadu_si512(p);
 }
-INLINE v16i vi_add(v16i a, v16i b)
-{
-    return _mm512_add_epi32(a, b);
-}
 INLINE int32_t vi_sum(v16i v)
 {
     const __m256i a = _mm256_add_epi32(_mm512_castsi512_si256(v), _mm512_extracti32x8_epi32(v, 1));

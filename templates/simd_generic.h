@@ -160,10 +160,6 @@ PLAIN v16i vi_load(const int32_t *p)
 {
     LANES(v16i, p[i]);
 }
-PLAIN v16i vi_add(v16i a, v16i b)
-{
-    LANES(v16i, a.v[i] + b.v[i]);
-}
 PLAIN int32_t vi_sum(v16i v)
 {
     for (uint32_t i = 1; i < 16; i++)

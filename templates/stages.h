@@ -50,31 +50,27 @@ INLINE float rms_inverse(const float *row, uint32_t n)
     return 1.0f / square_root(total / (float)n + RMS_EPS);
 }
 
-// The activation rule of abi.h for one block of 32 columns. A block so small that 127 / amax is not
+// The activation rule of abi.h for one block of 16 columns. A block so small that 127 / amax is not
 // finite counts as zero.
-INLINE void quantise_block(v16f a, v16f b, int8_t *q, float *scale, int32_t *sum)
+INLINE void quantise_block(v16f a, int8_t *q, float *scale, int32_t *sum)
 {
-    const float amax = vf_top(vf_max(vf_abs(a), vf_abs(b)));
+    const float amax = vf_top(vf_abs(a));
     const float ratio = 127.0f / amax;
     const float inverse = ratio <= 0x1.fffffep+127f ? ratio : 0.0f;
     const v16i qa = vi_round(vf_mul(a, vf_set(inverse)));
-    const v16i qb = vi_round(vf_mul(b, vf_set(inverse)));
     *scale = inverse > 0.0f ? amax / 127.0f : 0.0f;
     vi_store_i8(q, qa);
-    vi_store_i8(q + 16, qb);
-    sum[0] = vi_sum(qa);
-    sum[1] = vi_sum(qb);
+    *sum = vi_sum(qa);
 }
 
 // Row t of xn (cols columns, a multiple of 32) in quantised form.
 INLINE void quantise_row(const facet_lane *lane, uint32_t t, uint32_t cols)
 {
     const float *xn = lane->xn + (uint64_t)t * cols;
-    const uint64_t first = (uint64_t)t * (cols / 32);
-    for (uint32_t b = 0; b < cols / 32; b++) {
+    const uint64_t first = (uint64_t)t * (cols / 16);
+    for (uint32_t b = 0; b < cols / 16; b++) {
         const uint64_t i = first + b;
-        quantise_block(vf_load(xn + 32 * b), vf_load(xn + 32 * b + 16), lane->aq + 32 * i,
-                       lane->as + i, lane->asum + 2 * i);
+        quantise_block(vf_load(xn + 16 * b), lane->aq + 16 * i, lane->as + i, lane->asum + i);
     }
 }
 
@@ -439,8 +435,9 @@ INLINE void put_tile(const facet_step *step, ffn f, uint32_t i, uint32_t tile, u
         for (uint32_t c = 0; c < 32; c++)
             if (order[c] != NO_CHANNEL) step->z[row + order[c]] = z[c];
     } else if (f.quantised) {
-        const uint64_t block = row / 32 + i;
-        quantise_block(a, b, step->zq + 32 * block, step->zs + block, step->zsum + 2 * block);
+        const uint64_t block = row / 16 + 2 * (uint64_t)i;
+        quantise_block(a, step->zq + 16 * block, step->zs + block, step->zsum + block);
+        quantise_block(b, step->zq + 16 * block + 16, step->zs + block + 1, step->zsum + block + 1);
     } else {
         vf_store(step->z + row + 32 * (uint64_t)i, a);
         vf_store(step->z + row + 32 * (uint64_t)i + 16, b);

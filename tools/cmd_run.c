@@ -20,11 +20,11 @@ typedef struct run_opts {
 
 enum { DEFAULT_N = 128, N_LIMIT = 1 << 20, DEFAULT_CTX = 4096, PROMPT_MAX = 64 << 20 };
 
-static const run_opts defaults = {.n = DEFAULT_N, .prefill = "family"};
+static const run_opts defaults = {.n = DEFAULT_N};
 #define FIELD(field) offsetof(run_opts, field)
 static const facet_option options[] = {
     FACET_OPT_TEXT("--family", NULL, FIELD(family), "NAME|auto|dense",
-                   "Whose channels to compute (dense; auto is not built yet)."),
+                   "Whose channels to compute (auto: the family nearest to the prompt)."),
     FACET_OPT_TEXT("-p", "--prompt", FIELD(prompt), "TEXT", "The prompt."),
     FACET_OPT_TEXT("-f", "--file", FIELD(file), "FILE", "The prompt is the text of a file."),
     FACET_OPT_FLAG("-i", "--interactive", FIELD(interactive),
@@ -42,7 +42,8 @@ static const facet_option options[] = {
     FACET_OPT_COUNT("--seed", NULL, FIELD(seed), "S", "Seed of the draws (0).", 0,
                     9007199254740992.0),
     FACET_OPT_FLAG("--raw", NULL, FIELD(raw), "Do not apply the chat template."),
-    FACET_OPT_CHOICE("--prefill", FIELD(prefill), "family|dense", "Who reads the prompt (family)."),
+    FACET_OPT_CHOICE("--prefill", FIELD(prefill), "family|dense",
+                     "Who reads the prompt (family; with auto: dense)."),
     FACET_OPT_END,
 };
 
@@ -51,7 +52,9 @@ typedef struct run_job {
     const run_opts *opts;
     facet_bundle *bundle;
     facet_session *session;
-    const char *family;
+    const char *family; // what the session starts with
+    bool route_asked;   // by name, not by default
+    facet_route route;
     uint32_t n_ctx;
     uint32_t n_prompt;
 } run_job;
@@ -67,21 +70,16 @@ static facet_status check(const facet_tool *tool, const run_opts *opts, facet_er
     return FACET_OK;
 }
 
+// A session that is to be routed starts as dense. A bundle without families has no choice.
 static facet_status choose_family(run_job *job, facet_err *err)
 {
     const char *name = job->opts->family;
-    if (name != NULL && strcmp(name, "auto") == 0) {
-        if (facet_family_count(job->bundle) > 1)
-            return facet_fail(err, FACET_USAGE,
-                              "--family auto: is not built yet; name a family or dense");
-        name = "dense";
-    }
-    if (name == NULL) {
-        name = "dense";
-        if (facet_family_count(job->bundle) > 1)
-            facet_output_warn(job->tool, "no --family given: running dense");
-    }
-    return facet_family_find(job->bundle, name, &job->family, err);
+    if (name != NULL && strcmp(name, "auto") != 0)
+        return facet_family_find(job->bundle, name, &job->family, err);
+    job->route_asked = name != NULL;
+    FACET_TRY(facet_route_init(&job->route, job->tool, job->bundle, err));
+    job->route.again = job->opts->prefill != NULL && strcmp(job->opts->prefill, "family") == 0;
+    return facet_family_find(job->bundle, "dense", &job->family, err);
 }
 
 static facet_status open_session(run_job *job, facet_err *err)
@@ -96,9 +94,10 @@ static facet_status open_session(run_job *job, facet_err *err)
     return facet_session_new(job->bundle, job->family, &opts, &job->session, err);
 }
 
-static facet_generate_opts generate_opts(const run_job *job)
+static facet_generate_opts generate_opts(run_job *job)
 {
     return (facet_generate_opts){
+        .route = job->route.n > 0 ? &job->route : NULL,
         .n_max = (uint32_t)job->opts->n,
         .n_ctx = job->n_ctx,
         .sampler =
@@ -123,6 +122,18 @@ static double rate(const facet_generated *made)
     return made->decode_seconds > 0 ? made->n_steps / made->decode_seconds : 0;
 }
 
+static void add_route(const run_job *job, cJSON *doc)
+{
+    const facet_route *route = &job->route;
+    if (route->n == 0 && !job->route_asked) return;
+    cJSON *object = facet_doc_object(doc, "route");
+    cJSON *scores = facet_doc_object(object, "scores");
+    for (uint32_t i = 0; i < route->n; i++)
+        facet_doc_number(scores, facet_family_name(job->bundle, 1 + i), route->similarity[i]);
+    facet_doc_text(object, "chosen", facet_route_name(route));
+    facet_doc_number(object, "distance", facet_route_distance(route));
+}
+
 static facet_status print_result(const run_job *job, const facet_generated *made, facet_err *err)
 {
     if (!job->tool->json) {
@@ -137,13 +148,14 @@ static facet_status print_result(const run_job *job, const facet_generated *made
     cJSON *tokens = facet_doc_array(doc, "tokens");
     for (uint32_t i = 0; i < made->n; i++)
         facet_doc_push_number(tokens, made->ids[i]);
-    facet_doc_text(doc, "family", job->family);
+    facet_doc_text(doc, "family", job->route.chosen ? facet_route_name(&job->route) : job->family);
     facet_doc_number(doc, "prompt_tokens", job->n_prompt);
     facet_doc_number(doc, "generated_tokens", made->n);
     facet_doc_text(doc, "stop", made->stop);
     facet_doc_number(doc, "prefill_seconds", made->prefill_seconds);
     facet_doc_number(doc, "decode_seconds", made->decode_seconds);
     facet_doc_number(doc, "decode_tokens_per_second", rate(made));
+    add_route(job, doc);
     return facet_output_document(job->tool, doc, err);
 }
 
@@ -204,6 +216,7 @@ static facet_status run(facet_tool *tool, const void *opts, const facet_strings 
     if (status == FACET_OK) status = open_session(&job, err);
     if (status == FACET_OK) status = answer_opts(&job, err);
     facet_session_free(job.session);
+    facet_route_fini(&job.route);
     facet_resolved_fini(&resolved);
     return status;
 }
@@ -212,7 +225,7 @@ const facet_command facet_command_run = {
     .name = "run",
     .summary = "Answer a prompt with a bundle or a model.",
     .usage = "[options] BUNDLE|MODEL (-p TEXT | -f FILE | -i)",
-    .example = "facet run demo.facet --family code -p \"Write a loop in C.\"",
+    .example = "facet run demo.facet -p \"Write a loop in C.\"",
     .options = options,
     .defaults = &defaults,
     .bytes = sizeof defaults,

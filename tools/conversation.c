@@ -70,6 +70,10 @@ static facet_status hold(talk *t, const facet_tokens *prompt, const facet_genera
 
 static facet_status answer(talk *t, const facet_tokens *prompt, facet_err *err)
 {
+    facet_route *route = t->opts->route;
+    if (route != NULL && t->raw) route->chosen = false;
+    // A choice looks at the whole prompt, so nothing of it may be read already.
+    if (route != NULL && !route->chosen) t->held.count = 0;
     size_t common = 0;
     while (common < t->held.count && common + 1 < prompt->count &&
            t->held.ids[common] == prompt->ids[common])

@@ -89,12 +89,28 @@ static facet_status decode(loop *l, uint32_t id, facet_err *err)
     return send(l, true, err);
 }
 
+// The whole prompt through the session's family, or through dense and then whom that chooses.
+static facet_status read_prompt(loop *l, const uint32_t *tokens, size_t n, float *logits,
+                                facet_err *err)
+{
+    facet_route *route = l->opts->route;
+    const uint32_t used = facet_session_length(l->session);
+    const bool choose = route != NULL && !route->chosen;
+    if (choose) FACET_TRY(facet_route_begin(route, l->session, err));
+    FACET_TRY(facet_session_prefill(l->session, tokens, n, logits, err));
+    if (!choose) return FACET_OK;
+    FACET_TRY(facet_route_choose(route, l->session, err));
+    if (!route->again) return FACET_OK;
+    FACET_TRY(facet_session_rewind(l->session, used, err));
+    return facet_session_prefill(l->session, tokens, n, logits, err);
+}
+
 static facet_status prefill(loop *l, const uint32_t *tokens, size_t n, uint32_t *id, facet_err *err)
 {
     const uint32_t n_vocab = facet_vocab(l->bundle);
     float *logits = facet_mem_new(NULL, n_vocab, sizeof *logits);
     if (logits == NULL) return facet_fail_memory(err, n_vocab * sizeof *logits);
-    facet_status status = facet_session_prefill(l->session, tokens, n, logits, err);
+    facet_status status = read_prompt(l, tokens, n, logits, err);
     if (status == FACET_OK) status = facet_session_sample(l->session, logits, &l->sampler, id, err);
     facet_mem_free(NULL, logits);
     return status;

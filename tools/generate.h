@@ -6,6 +6,7 @@
 #include "base/text.h"
 #include "runtime/eval.h"
 #include "tools/options.h"
+#include "tools/route.h"
 
 typedef facet_status facet_piece_fn(void *ctx, const char *text, size_t bytes, facet_err *err);
 
@@ -14,6 +15,7 @@ typedef struct facet_generate_opts {
     uint32_t n_ctx; // of the session
     facet_sampler sampler;
     const facet_strings *stops; // texts that end the answer and are not part of it; NULL: none
+    facet_route *route;         // chooses the family behind the prompt, once; NULL: nobody does
     facet_piece_fn *piece;      // gets the text as it comes, whole characters only; NULL: nobody
     void *ctx;
 } facet_generate_opts;

@@ -112,6 +112,18 @@ void facet_output_warn(const facet_tool *tool, const char *format, ...)
     facet_text_fini(&text);
 }
 
+void facet_output_note(const facet_tool *tool, const char *format, ...)
+{
+    if (tool->quiet || tool->json) return;
+    facet_output_clear();
+    fputs("facet: ", stderr);
+    va_list args;
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fputc('\n', stderr);
+}
+
 static void error_document(const facet_err *err)
 {
     cJSON *doc = facet_doc_new();

@@ -41,6 +41,8 @@ void facet_render(const cJSON *doc, facet_text *out);
 // Fills tool->report and tool->log.
 void facet_output_report(facet_tool *tool);
 void facet_output_warn(const facet_tool *tool, const char *format, ...) FACET_PRINTF(2, 3);
+// What people want to know and a JSON document holds already: not with --json, not with -q.
+void facet_output_note(const facet_tool *tool, const char *format, ...) FACET_PRINTF(2, 3);
 // One progress line, rewritten in place, on a terminal only.
 void facet_output_clear(void);
 // The one line of an error, and with --json its document on standard output.

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Micro benchmark of an emitted artifact on random weights: gigabytes of packed weights a second in
 // decoding (one token) beside a plain streaming read, and giga-operations a second in prefill.
-// Interleaved, so that ratios hold on a busy machine. Run by hand:
+// Interleaved; with one thread its own CPU time counts, so that figures hold on a busy machine.
+// Run by hand, with B a build directory:
 //
-//     bench_kernels SOURCE.so PACK THREADS [TOKENS] [ROUNDS]
-//
-// where SOURCE.so was compiled from a plan of `facet_bench_plan` (bench_kernels -e TARGET PACK
-// out.c).
+//     cc -std=c17 -O2 -D_POSIX_C_SOURCE=200809L -I. -Iinclude tests/bench/kernels.c
+//         runtime/check_world.c B/libfacet_{compiler,model,kernels,cache,base}.a
+//         -lxxhash -lcjson -lpcre2-8 -lopenblas -llapacke -lm -lpthread -ldl -o bench_kernels
+//     bench_kernels -e TARGET PACK out.c     (then compile out.c with the flags of a recipe)
+//     bench_kernels ./out.so PACK THREADS [TOKENS] [ROUNDS]
 #include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -154,7 +156,7 @@ static void set_up(bench *b, facet_check_world *w, facet_pack pack)
         b->lanes[i] = (facet_lane){floats(w, n * d),
                                    floats(w, n * cols),
                                    facet_mem_new_aligned(NULL, n, cols),
-                                   floats(w, n * cols / 32),
+                                   floats(w, n * cols / 16),
                                    facet_mem_new_aligned(NULL, n * cols / 16, 4),
                                    floats(w, 8192)};
     }

@@ -93,12 +93,14 @@ static void add_families(facet_manifest *m, uint64_t *end)
                                              .n_channels = numbers(m, 2, kept),
                                              .n_runs = numbers(m, 2, two),
                                              .runs = numbers(m, 6, some),
-                                             .n_entries = 3};
-    facet_entry *e = facet_arena_new(&m->arena, 3, sizeof *e);
+                                             .n_entries = 5};
+    facet_entry *e = facet_arena_new(&m->arena, 5, sizeof *e);
     m->families[1].entries = e;
     e = add(e, "down", 0, "Q6_0", 64, 64, end);
     e = add(e, "down_bias", 0, "F32", 1, 64, end);
-    add(e, "down", 1, "Q8_0", 64, 64, end);
+    e = add(e, "scores", 0, "F32", 1, FF, end);
+    e = add(e, "down", 1, "Q8_0", 64, 64, end);
+    add(e, "scores", 1, "F32", 1, FF, end);
     m->families[1].extra_bytes = *end;
 }
 
@@ -156,16 +158,20 @@ static void sample(facet_manifest *m)
     set_file(&m->files[3], "tokenizer.bin", 10);
 }
 
-static char *sample_text(void)
+// Checks, prints and frees a manifest.
+static void print(facet_manifest *m, char **text)
+{
+    facet_err err;
+    if (facet_manifest_check(m, "sample", &err) != FACET_OK) fail_msg("%s", err.message);
+    assert_int_equal(facet_manifest_print(m, NULL, text, &err), FACET_OK);
+    facet_manifest_fini(m);
+}
+
+static void print_sample(char **text)
 {
     facet_manifest m;
-    facet_err err;
-    char *text = NULL;
     sample(&m);
-    if (facet_manifest_check(&m, "sample", &err) != FACET_OK) fail_msg("%s", err.message);
-    assert_int_equal(facet_manifest_print(&m, NULL, &text, &err), FACET_OK);
-    facet_manifest_fini(&m);
-    return text;
+    print(&m, text);
 }
 
 static facet_status parse(const char *text, facet_manifest *m, facet_err *err)
@@ -191,7 +197,8 @@ static void canonical(void **state)
     (void)state;
     facet_manifest m;
     facet_err err;
-    char *first = sample_text(), *second = NULL;
+    char *first = NULL, *second = NULL;
+    print_sample(&first);
     if (parse(first, &m, &err) != FACET_OK) fail_msg("%s", err.message);
     assert_int_equal(facet_manifest_print(&m, NULL, &second, &err), FACET_OK);
     assert_string_equal(first, second);
@@ -261,6 +268,12 @@ static void refusals(void **state)
         {"families/prose.bin", "[0, 1, 3, 1]", "[0, 4294967295, 3, 1]", FACET_BAD_FILE},
         {"families/prose.bin", "Q6_0", "Q6_K", FACET_BAD_FILE},
         {"families/prose.bin", "\"down_bias\"", "\"down\"", FACET_BAD_FILE},
+        {"\"scores\"", "\"cols\": 100", "\"cols\": 128", FACET_BAD_FILE},
+        {"\"scores\"", "F32", "F16", FACET_BAD_FILE},
+        {"\"scores\"", "\"layer\": 0", "\"layer\": 1", FACET_BAD_FILE},
+        {"\"scores\"", "\"layer\": 0", "\"layer\": 2", FACET_BAD_FILE},
+        {"\"scores\"", "\"bytes\": 400", "\"bytes\": 404", FACET_BAD_FILE},
+        {"\"scores\"", "\"offset\": ", "\"offset\": 90071992547", FACET_BAD_FILE},
         {"\"kernels\"", "aaaabbbb", "aaaabbb", FACET_BAD_FILE},
         {"\"kernels\"", "prose", "verse", FACET_BAD_FILE},
         {"\"kernels\"", "kernels/a.so", "kernels/b.so", FACET_BAD_FILE},
@@ -273,7 +286,8 @@ static void refusals(void **state)
         {"\"files\"", "0123456789abcdef0", "0123456789ABCDEF0", FACET_BAD_FILE},
     };
     (void)state;
-    char *text = sample_text();
+    char *text = NULL;
+    print_sample(&text);
     for (size_t i = 0; i < FACET_COUNT_OF(lies); i++) {
         facet_manifest m;
         facet_err err = {0};
@@ -288,10 +302,36 @@ static void refusals(void **state)
     free(text);
 }
 
+// Scores are optional: a bundle that was built before them is read.
+static void without_scores(void **state)
+{
+    (void)state;
+    facet_manifest m;
+    facet_err err;
+    sample(&m);
+    facet_manifest_family *family = &m.families[1];
+    assert_non_null(
+        facet_manifest_entry(family->entries, family->n_entries, 1, FACET_ENTRY_SCORES));
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < family->n_entries; i++) {
+        if (strcmp(family->entries[i].name, FACET_ENTRY_SCORES) != 0)
+            family->entries[kept++] = family->entries[i];
+    }
+    family->n_entries = kept;
+    assert_int_equal(kept, 3);
+    char *text = NULL;
+    print(&m, &text);
+    if (parse(text, &m, &err) != FACET_OK) fail_msg("%s", err.message);
+    assert_int_equal(m.families[1].n_entries, 3);
+    facet_manifest_fini(&m);
+    facet_mem_free(NULL, text);
+}
+
 static void truncations(void **state)
 {
     (void)state;
-    char *text = sample_text();
+    char *text = NULL;
+    print_sample(&text);
     const size_t length = strlen(text);
     for (size_t n = 0; n + 1 < length; n += 7) {
         facet_manifest m;
@@ -337,7 +377,8 @@ static void packs(void **state)
 static void failing_memory(void **state)
 {
     (void)state;
-    char *text = sample_text();
+    char *text = NULL;
+    print_sample(&text);
     facet_status status = FACET_NO_MEMORY;
     for (long n = 1; status == FACET_NO_MEMORY; n++) {
         facet_failing failing;
@@ -360,8 +401,10 @@ static void failing_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(canonical), cmocka_unit_test(refusals), cmocka_unit_test(truncations),
-        cmocka_unit_test(names),     cmocka_unit_test(packs),    cmocka_unit_test(failing_memory),
+        cmocka_unit_test(canonical),      cmocka_unit_test(refusals),
+        cmocka_unit_test(truncations),    cmocka_unit_test(names),
+        cmocka_unit_test(packs),          cmocka_unit_test(failing_memory),
+        cmocka_unit_test(without_scores),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

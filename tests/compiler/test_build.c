@@ -289,6 +289,36 @@ static facet_manifest load_manifest(const char *bundle)
 
 // ---- tests --------------------------------------------------------------------------------------
 
+// The family's scores as they were clustered, scaled to length 1, at the place the manifest says.
+static void check_scores(const char *bundle, const facet_manifest *m, uint32_t family,
+                         const facet_family_set *families)
+{
+    const facet_manifest_family *f = &m->families[1 + family];
+    char path[256], *data;
+    size_t bytes;
+    snprintf(path, sizeof path, "%s/%s", bundle, f->file);
+    assert_int_equal(facet_file_read(path, 1 << 24, NULL, &data, &bytes, NULL), FACET_OK);
+    assert_int_equal(bytes, f->extra_bytes);
+    for (uint32_t layer = 0; layer < families->n_layers; layer++) {
+        const facet_entry *entry =
+            facet_manifest_entry(f->entries, f->n_entries, layer, FACET_ENTRY_SCORES);
+        assert_non_null(entry);
+        const float *want =
+            families->scores + ((size_t)family * families->n_layers + layer) * families->d_ff;
+        double sum = 0, norm = 0;
+        for (uint32_t j = 0; j < families->d_ff; j++)
+            sum += (double)want[j] * (double)want[j];
+        for (uint32_t j = 0; j < families->d_ff; j++) {
+            float got;
+            memcpy(&got, data + entry->offset + j * sizeof got, sizeof got);
+            norm += (double)got * (double)got;
+            assert_true(fabs((double)got - (double)want[j] / sqrt(sum)) < 1e-6);
+        }
+        assert_true(fabs(norm - 1) < 1e-5);
+    }
+    free(data);
+}
+
 static void build_one(const char *type, const char *f, double keep, facet_compensation compensate)
 {
     facet_model *model = make_model(type, f);
@@ -327,6 +357,8 @@ static void build_one(const char *type, const char *f, double keep, facet_compen
         assert_string_equal(one.files[i].xxh3, two.files[i].xxh3);
     assert_true(one.families[1].token_bytes < one.families[0].token_bytes || keep >= 1);
     assert_true(one.families[0].token_bytes == one.model.token_bytes);
+    for (uint32_t k = 0; k < 2; k++)
+        check_scores(a, &one, k, &families);
     facet_manifest_fini(&one);
     facet_manifest_fini(&two);
 

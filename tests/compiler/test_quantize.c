@@ -201,10 +201,10 @@ static void test_choice(void **state)
     assert_int_equal(facet_quantize_best(&problem, &none, &again, &q, NULL), FACET_OK);
     assert_int_equal(again, exact);
     facet_quantized_fini(&q);
-    // Without moments: six bits.
+    // Without moments: eight bits.
     facet_quantize_choice blind = {0};
     assert_int_equal(facet_quantize_best(&problem, &blind, &again, &q, NULL), FACET_OK);
-    assert_int_equal(q.pack, FACET_PACK_Q6_0);
+    assert_int_equal(q.pack, FACET_PACK_Q8_0);
     facet_quantized_fini(&q);
     facet_moments_fini(&moments);
     free(rows);

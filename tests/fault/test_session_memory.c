@@ -10,8 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include <facet.h>
-
+#include "runtime/eval.h"
 #include "tests/support/tiny.h"
 
 static char dir[4096], path[4200];
@@ -66,6 +65,7 @@ static void test_every_allocation(void **state)
         facet_err err;
         facet_status status = facet_open(path, &opts, &bundle, &err);
         if (status == FACET_OK) status = facet_session_new(bundle, "some", NULL, &session, &err);
+        if (status == FACET_OK) status = facet_session_stats_begin(session, &err);
         facet_session_free(session);
         facet_close(bundle);
         assert_int_equal(c.live, 0);
@@ -91,6 +91,7 @@ static void test_none_per_token(void **state)
     float logits[300];
     assert_int_equal(facet_open(path, &opts, &bundle, NULL), FACET_OK);
     assert_int_equal(facet_session_new(bundle, "some", NULL, &session, NULL), FACET_OK);
+    assert_int_equal(facet_session_stats_begin(session, NULL), FACET_OK);
     const unsigned long before = c.calls;
     assert_int_equal(facet_session_prefill(session, tokens, 80, logits, NULL), FACET_OK);
     facet_sampler sampler = {.temperature = 1.0f, .top_k = 20, .top_p = 0.9f, .state = 3};

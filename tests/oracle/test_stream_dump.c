@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // The float32 model for comparisons from outside: test_stream_dump MODEL IDS OUT reads one sample a
-// line (token ids) from IDS, writes the logits of all tokens, float32, to OUT and prints the sum of
-// nats of every sample. Without arguments it is a test that has nothing to do.
+// line (token ids) from IDS, writes the logits of all tokens, float32, to OUT ("-": none) and
+// prints the sum of nats of every sample. Without arguments it is a test that has nothing to do.
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/file.h"
 #include "calib/stream.h"
@@ -46,7 +47,7 @@ static facet_status dump(facet_stream *stream, const facet_samples *samples, uin
     FACET_TRY_GOTO(facet_stream_nll(stream, &all, &scored, nats, err), done);
     for (uint32_t i = 0; i < samples->n; i++)
         printf("%.9g\n", nats[i]);
-    for (uint64_t t = 0; t < samples->n_tokens; t++) {
+    for (uint64_t t = 0; out && t < samples->n_tokens; t++) {
         FACET_TRY_GOTO(facet_stream_logits(stream, t, logits, err), done);
         if (fwrite(logits, sizeof *logits, n_vocab, out) != n_vocab) {
             status = facet_fail(err, FACET_IO, "dump: cannot write the logits; check the space");
@@ -72,7 +73,8 @@ int main(int argc, char **argv)
     facet_samples samples = {0};
     char *text = NULL;
     size_t bytes;
-    FILE *out = fopen(argv[3], "wb");
+    const bool wants_logits = strcmp(argv[3], "-") != 0;
+    FILE *out = wants_logits ? fopen(argv[3], "wb") : NULL;
     facet_status status = facet_model_open(argv[1], NULL, &model, &err);
     if (status == FACET_OK) status = facet_file_read(argv[2], 1u << 24, NULL, &text, &bytes, &err);
     if (status == FACET_OK) {
@@ -81,10 +83,10 @@ int main(int argc, char **argv)
         ids_parse(text, &samples);
         status = facet_stream_new(model, &samples, NULL, &stream, &err);
     }
-    if (status == FACET_OK && out)
+    if (status == FACET_OK && (out || !wants_logits))
         status = dump(stream, &samples, model->hp.n_layers, model->hp.n_vocab, out, &err);
     if (status != FACET_OK) fprintf(stderr, "test_stream_dump: %s\n", err.message);
-    if (!out || fclose(out) != 0) status = FACET_IO;
+    if (wants_logits && (!out || fclose(out) != 0)) status = FACET_IO;
     facet_stream_free(stream);
     facet_model_close(model);
     facet_mem_free(NULL, text);

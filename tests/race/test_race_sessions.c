@@ -11,8 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include <facet.h>
-
+#include "runtime/eval.h"
 #include "tests/support/tiny.h"
 
 enum { SESSIONS = 3, TOKENS = 24, PROMPT = 70 };
@@ -22,6 +21,7 @@ typedef struct job {
     const char *family;
     unsigned threads;
     uint32_t ids[TOKENS];
+    float stats[1024]; // layers times channels of the tiny model
     facet_status status;
 } job;
 
@@ -42,6 +42,13 @@ static void *generate(void *ctx)
         j->status = facet_session_next(session, id, &sampler, &id, NULL);
         j->ids[i] = id;
     }
+    // Dense reads the prompt again and counts its channels.
+    if (j->status == FACET_OK) j->status = facet_session_rewind(session, 0, NULL);
+    if (j->status == FACET_OK) j->status = facet_session_family(session, "dense", NULL);
+    if (j->status == FACET_OK) j->status = facet_session_stats_begin(session, NULL);
+    if (j->status == FACET_OK)
+        j->status = facet_session_prefill(session, prompt, PROMPT, NULL, NULL);
+    if (j->status == FACET_OK) j->status = facet_session_stats(session, j->stats, NULL);
     facet_session_free(session);
     return NULL;
 }
@@ -71,6 +78,7 @@ static void test_sessions(void **state)
     for (unsigned i = 0; i < SESSIONS; i++) {
         assert_int_equal(jobs[i].status, FACET_OK);
         assert_memory_equal(jobs[i].ids, alone.ids, sizeof alone.ids);
+        assert_memory_equal(jobs[i].stats, alone.stats, sizeof alone.stats);
     }
     facet_close(bundle);
     tiny_free(t);

@@ -50,7 +50,8 @@ typedef struct tiny_layer {
     tiny_down own[TINY_FAMILIES]; // [0] unused: dense
 } tiny_layer;
 
-// Families: dense, "all" (every tile), "some" (every other tile), "one" (the last tile).
+// Families: dense, "all" (every tile), "some" (every other tile), "one" (the last tile). Scores in
+// the bundle are 1 for a family's kept channels and 0 for the others.
 typedef struct tiny {
     tiny_opts opts;
     uint32_t n_vocab, n_tiles;

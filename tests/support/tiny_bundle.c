@@ -165,6 +165,19 @@ static void put_weights(pile *p, const tiny *t)
         put_layer(p, t, layer);
 }
 
+// One for a kept channel, zero for the others.
+static void put_scores(pile *p, const tiny *t, uint32_t layer, uint32_t family)
+{
+    const uint32_t *perm = t->layers[layer].perm;
+    float *scores = grown(NULL, t->n_tiles * FACET_TILE * sizeof *scores);
+    for (uint32_t i = 0; i < t->n_tiles * FACET_TILE; i++) {
+        const uint32_t channel = perm ? perm[i] : i;
+        if (channel < t->opts.d_ff) scores[channel] = t->kept[family][i / FACET_TILE];
+    }
+    put_raw(p, "scores", layer, "F32", t->opts.d_ff, scores);
+    free(scores);
+}
+
 static void put_family(pile *p, const tiny *t, uint32_t family)
 {
     for (uint32_t layer = 0; layer < t->opts.n_layers; layer++) {
@@ -176,6 +189,7 @@ static void put_family(pile *p, const tiny *t, uint32_t family)
         e->offset = (uint64_t)(at - p->data);
         e->bytes = down->packed_bytes;
         put_raw(p, "down_bias", layer, "F32", t->opts.d_model, down->bias);
+        put_scores(p, t, layer, family);
     }
 }
 

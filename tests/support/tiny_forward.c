@@ -18,11 +18,11 @@ static bool is_float(facet_dtype dtype)
     return dtype <= FACET_DTYPE_BF16;
 }
 
-// Rounds blocks of 32 to 127 steps of their largest value.
+// Rounds blocks of 16 to 127 steps of their largest value.
 static void round_blocks(float *x, uint32_t n)
 {
-    for (uint32_t b = 0; b < n; b += 32) {
-        const uint32_t end = b + 32 < n ? b + 32 : n;
+    for (uint32_t b = 0; b < n; b += 16) {
+        const uint32_t end = b + 16 < n ? b + 16 : n;
         float amax = 0.0f;
         for (uint32_t i = b; i < end; i++)
             amax = fmaxf(amax, fabsf(x[i]));
