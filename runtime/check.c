@@ -7,7 +7,7 @@
 //     for every layer: all its tiles, one token (run tables and orders are per layer)
 //
 // TOLERANCE. Integer sums are exact on both sides, so outputs differ by float rounding only: sums
-// of up to some thousand terms in another order and an exponential good to 2e-7. On every packing,
+// of up to some thousand terms in another order and an exponential good to 3e-7. On every packing,
 // target and model shape tried the difference stayed below 1e-6 of the largest output; 5e-5 leaves
 // room for longer rows and still catches one wrong quant or scale. Halves may round apart by one
 // place. A quantised value may round to its neighbour where the float before it sits between two.

@@ -22,18 +22,29 @@ def run(facet, *args):
     return json.loads(out.stdout)
 
 
-def build(args, kinds, keep, variant):
-    path = os.path.join(args.work, f"{variant}-{keep}.facet")
-    if os.path.isdir(path):
+def families(args, kinds, variant):
+    """Masks and families of a variant: the model runs once for all keeps."""
+    masks = os.path.join(args.work, f"{variant}.masks")
+    path = os.path.join(args.work, f"{variant}.families")
+    if os.path.exists(path):
         return path
-    command = ["build", args.model, "--raw", "--keep", str(keep), "-o", path, "--continue", "0",
-               "--ctx", str(args.ctx)]
+    command = ["predict", args.model, "--raw", "--continue", "0", "--ctx", str(args.ctx), "-o", masks,
+               "--limit", str(args.limit), "--force"]
     if variant == "random":
         command += ["--predictor", "random"]
     for kind in kinds:
         name = "static" if variant == "static" else kind
         command += ["--task", f"{name}={args.texts}/{kind}.jsonl"]
     run(args.facet, *command)
+    run(args.facet, "cluster", masks, "-o", path, "--families", "label")
+    return path
+
+
+def build(args, kinds, keep, variant):
+    path = os.path.join(args.work, f"{variant}-{keep}.facet")
+    if not os.path.isdir(path):
+        run(args.facet, "compile", args.model, families(args, kinds, variant), "--keep", str(keep),
+            "--no-proof", "-o", path)
     return path
 
 
@@ -51,6 +62,7 @@ def main():
     parser.add_argument("--keep", type=float, nargs="+", default=[0.75, 0.5, 0.33])
     parser.add_argument("--kinds", nargs="+")
     parser.add_argument("--ctx", type=int, default=256)
+    parser.add_argument("--limit", type=int, default=48, help="documents that calibrate, a kind")
     parser.add_argument("--work", required=True)
     args = parser.parse_args()
     os.makedirs(args.work, exist_ok=True)
