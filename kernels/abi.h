@@ -48,8 +48,8 @@
 //
 // ACTIVATIONS, when any matrix of the stage is quantised: blocks of 16 columns, scale = amax / 127,
 // q = round to nearest even of x / scale computed as x * (127 / amax) (q = 0, scale = 0 for amax
-// 0), and the sum of q. Columns past the end are zero. Blocks of 32 cost smollm2 0.9 % of perplexity
-// on German text, blocks of 16 cost 0.3 % (docs/SPEED.md).
+// 0), and the sum of q. Columns past the end are zero. Blocks of 32 cost smollm2 0.9 % of
+// perplexity on German text, blocks of 16 cost 0.3 % (docs/SPEED.md).
 #ifndef FACET_ABI_H
 #define FACET_ABI_H
 

@@ -16,7 +16,7 @@ typedef struct rows {
     const int8_t *q;
     const float *scale; // of 16 columns each, as the sums
     const int32_t *sum;
-    uint32_t cols;      // a multiple of 32
+    uint32_t cols; // a multiple of 32
 } rows;
 
 INLINE uint32_t round_up(uint32_t n, uint32_t to)

@@ -81,7 +81,7 @@ class Peer:
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("library")
+    parser.add_argument("runtime")
     parser.add_argument("bundle")
     parser.add_argument("model")
     parser.add_argument("prompts", nargs="+")
@@ -98,7 +98,7 @@ def main():
     silence = llama_cpp.llama_log_callback(lambda *_: None)
     llama_cpp.llama_log_set(silence, None)
     peer = Peer(args.model, args.t, 1024)
-    ours = Ours(args.library, args.bundle, 1024, args.t)
+    ours = Ours(args.runtime, args.bundle, 1024, args.t)
     same = total = same_ids = 0
     for text in texts:
         ids = peer.tokenize(text, True)
