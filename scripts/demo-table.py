@@ -19,10 +19,10 @@ for family in inspect["families"]:
     name = family["name"]
     if name == "dense":
         continue
-    p, s = proof[name], speed[name]
-    wrong = [v for k, v in p["others"].items() if k != name]
+    p, s = proof[name]["perplexity"], speed[name]
+    wrong = list(p["others"].values())
     now, full = s["tokens_per_second"]["median"], dense["tokens_per_second"]["median"]
-    print(f"{name:8} {family['keep']:5.2f} | {p['dense']:9.3f} {p['own']:8.3f} "
+    print(f"{name:8} {family['keep']:5.2f} | {p['dense']:9.3f} {p['family']:8.3f} "
           f"{min(wrong) if wrong else float('nan'):8.3f} {p['random']:9.3f} | "
           f"{now:7.1f} {full:7.1f} {now / full:6.2f} | {s['bytes_per_token'] / 1e6:8.1f} "
           f"{dense['bytes_per_token'] / 1e6:7.1f}")
