@@ -15,7 +15,7 @@ while [ $# -gt 0 ]; do
 done
 
 scripts/setup.sh
-cmake --preset release -G Ninja -DFACET_TESTS=OFF -B build >/dev/null
+cmake --preset release -G Ninja -B build >/dev/null
 cmake --build build -j "$(nproc)" --target facet | tail -1
 facet=build/facet
 
