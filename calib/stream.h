@@ -54,6 +54,12 @@ facet_status facet_stream_ffn(facet_stream *stream, facet_ffn_tap *tap, void *ct
 // The same without moving on (look, then decide).
 facet_status facet_stream_ffn_look(facet_stream *stream, facet_ffn_tap *tap, void *ctx,
                                    facet_err *err);
+// A look at some channels only (ascending, n_kept): z is (n, n_kept), y is NULL.
+facet_status facet_stream_ffn_look_kept(facet_stream *stream, const uint32_t *kept, uint32_t n_kept,
+                                        facet_ffn_tap *tap, void *ctx, facet_err *err);
+// Adds an output that the caller computed, y (n_tokens, d_model) before any post norm, which
+// overwrites it, and moves to the next layer.
+facet_status facet_stream_ffn_add(facet_stream *stream, float *y, facet_err *err);
 // A pruned FFN: z of the kept channels (ascending, n_kept) times `down` (n_kept, d_model) plus
 // `bias` (d_model) or NULL. down NULL: the model's own rows.
 typedef struct facet_ffn_custom {

@@ -17,6 +17,7 @@ typedef struct ffn_job {
     const float *gate, *up; // (n_channels, d_model)
     const float *down;      // (d_model, n_channels), or (n_channels, d_model) when by_channel
     bool by_channel;
+    bool no_down; // y is not wanted
     uint32_t n_channels;
     const float *bias; // (d_model) or NULL
     uint64_t first;    // token of the group
@@ -79,6 +80,7 @@ static void compute_item(void *ctx, uint32_t thread, uint64_t item)
     facet_matmul_nt(b.n, f, d, b.xn, job->gate, b.z);
     facet_matmul_nt(b.n, f, d, b.xn, job->up, b.up);
     activate(hp->act, b.z, b.up, (size_t)b.n * f);
+    if (job->no_down) return;
     if (job->by_channel && f > 0)
         cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)b.n, (int)d, (int)f, 1.0f, b.z,
                     (int)f, job->down, (int)d, 0.0f, b.y, (int)d);
@@ -112,7 +114,7 @@ static facet_status tap_item(const ffn_job *job, uint64_t item, facet_ffn_tap *t
         .n = b.n,
         .x = b.xn,
         .z = b.z,
-        .y = b.y,
+        .y = job->no_down ? NULL : b.y,
         .res = job->stream->x + b.first * job->stream->engine->model->hp.d_model,
     };
     return tap(ctx, &chunk, err);
@@ -187,51 +189,90 @@ static facet_status kept_check(const facet_ffn_custom *custom, uint32_t d_ff, fa
     return FACET_OK;
 }
 
-// The kept rows of gate and up, and the kept columns of down unless the caller brings his own.
-static void gather(const ffn_job *dense, const facet_ffn_custom *custom, float *gate, float *up,
-                   float *down)
+// The kept rows of gate and up, and the kept columns of down unless the caller brings his own or
+// wants no y.
+typedef struct gathered {
+    float *gate, *up, *down;
+} gathered;
+
+static void gathered_fini(gathered *g, const facet_alloc *alloc)
 {
-    const facet_hparams *hp = &dense->stream->engine->model->hp;
+    facet_mem_free_aligned(alloc, g->gate);
+    facet_mem_free_aligned(alloc, g->up);
+    facet_mem_free_aligned(alloc, g->down);
+}
+
+// Points `job` at the rows of `custom`; free *g with gathered_fini when the job is done.
+static facet_status gather(ffn_job *job, const facet_ffn_custom *custom, gathered *g,
+                           facet_err *err)
+{
+    const facet_engine *engine = job->stream->engine;
+    const facet_hparams *hp = &engine->model->hp;
     const size_t d = hp->d_model, n = custom->n_kept;
+    const bool own_down = !custom->down && !job->no_down;
+    *g = (gathered){0};
+    FACET_TRY(kept_check(custom, hp->d_ff, err));
+    g->gate = facet_mem_new_aligned(engine->alloc, n, d * sizeof(float));
+    g->up = facet_mem_new_aligned(engine->alloc, n, d * sizeof(float));
+    if (own_down) g->down = facet_mem_new_aligned(engine->alloc, n, d * sizeof(float));
+    if (!g->gate || !g->up || (own_down && !g->down))
+        return facet_fail_memory(err, n * d * sizeof(float));
     for (size_t i = 0; i < n; i++) {
-        memcpy(gate + i * d, dense->gate + custom->kept[i] * d, d * sizeof *gate);
-        memcpy(up + i * d, dense->up + custom->kept[i] * d, d * sizeof *up);
+        memcpy(g->gate + i * d, job->gate + custom->kept[i] * d, d * sizeof(float));
+        memcpy(g->up + i * d, job->up + custom->kept[i] * d, d * sizeof(float));
     }
-    for (size_t row = 0; down && row < d; row++)
+    for (size_t row = 0; own_down && row < d; row++)
         for (size_t i = 0; i < n; i++)
-            down[row * n + i] = dense->down[row * hp->d_ff + custom->kept[i]];
+            g->down[row * n + i] = job->down[row * hp->d_ff + custom->kept[i]];
+    job->gate = g->gate;
+    job->up = g->up;
+    job->down = custom->down ? custom->down : g->down;
+    job->by_channel = custom->down != NULL;
+    job->n_channels = custom->n_kept;
+    job->bias = custom->bias;
+    return FACET_OK;
 }
 
 facet_status facet_stream_ffn_custom(facet_stream *stream, const facet_ffn_custom *custom,
                                      facet_err *err)
 {
     ffn_job job;
+    gathered g;
     FACET_TRY(dense_job(stream, &job, err));
-    const facet_hparams *hp = &stream->engine->model->hp;
-    FACET_TRY(kept_check(custom, hp->d_ff, err));
-    const facet_alloc *alloc = stream->engine->alloc;
-    const size_t d = hp->d_model, n = custom->n_kept;
-    float *gate = facet_mem_new_aligned(alloc, n, d * sizeof *gate);
-    float *up = facet_mem_new_aligned(alloc, n, d * sizeof *up);
-    float *down = custom->down ? NULL : facet_mem_new_aligned(alloc, n, d * sizeof *down);
-    facet_status status;
-    if (!gate || !up || (!custom->down && !down)) {
-        status = facet_fail_memory(err, n * d * sizeof *gate);
-        goto done;
-    }
-    gather(&job, custom, gate, up, down);
-    job.gate = gate;
-    job.up = up;
-    job.down = custom->down ? custom->down : down;
-    job.by_channel = custom->down != NULL;
-    job.n_channels = custom->n_kept;
-    job.bias = custom->bias;
-    status = layer_finish(&job, NULL, NULL, err);
-done:
-    facet_mem_free_aligned(alloc, gate);
-    facet_mem_free_aligned(alloc, up);
-    facet_mem_free_aligned(alloc, down);
+    facet_status status = gather(&job, custom, &g, err);
+    if (status == FACET_OK) status = layer_finish(&job, NULL, NULL, err);
+    gathered_fini(&g, stream->engine->alloc);
     return status;
+}
+
+facet_status facet_stream_ffn_look_kept(facet_stream *stream, const uint32_t *kept, uint32_t n_kept,
+                                        facet_ffn_tap *tap, void *ctx, facet_err *err)
+{
+    const facet_ffn_custom custom = {.kept = kept, .n_kept = n_kept};
+    ffn_job job;
+    gathered g;
+    FACET_TRY(dense_job(stream, &job, err));
+    job.no_down = true;
+    facet_status status = gather(&job, &custom, &g, err);
+    if (status == FACET_OK) status = groups_run(&job, tap, ctx, false, err);
+    gathered_fini(&g, stream->engine->alloc);
+    return status;
+}
+
+facet_status facet_stream_ffn_add(facet_stream *stream, float *y, facet_err *err)
+{
+    FACET_TRY(facet_stream_expect(stream, FACET_STREAM_FFN, err));
+    const facet_hparams *hp = &stream->engine->model->hp;
+    const float *post = facet_engine_vector(stream->engine, FACET_ROLE_FFN_POST, stream->layer);
+    for (uint64_t t = 0; t < stream->samples->n_tokens; t++) {
+        float *row = y + t * hp->d_model, *x = stream->x + t * hp->d_model;
+        if (post) facet_rms_norm(row, row, post, 1, hp->d_model, hp->rms_eps);
+        for (uint32_t j = 0; j < hp->d_model; j++)
+            x[j] += row[j];
+    }
+    stream->attn_done = false;
+    stream->layer++;
+    return FACET_OK;
 }
 
 #define TRANSPOSE_TILE 64u // both sides of a tile stay in the first cache

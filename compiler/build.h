@@ -23,8 +23,8 @@ typedef struct facet_build_chunk {
     uint64_t first;   // token index of row 0
     uint32_t n;       // rows
     const float *x;   // (n, d_model) normed input
-    const float *z;   // (n, d_ff)
-    const float *y;   // (n, d_model) z Wd, before any post norm
+    const float *z;   // (n, d_ff), or (n, n_kept) of a look at kept channels
+    const float *y;   // (n, d_model) z Wd, before any post norm; NULL with kept channels
     const float *res; // (n, d_model) residual stream before the FFN is added
 } facet_build_chunk;
 typedef facet_status facet_build_tap(void *tap_ctx, const facet_build_chunk *chunk, facet_err *err);
@@ -50,6 +50,9 @@ typedef struct facet_build_ops {
                                facet_err *err);
     facet_status (*stream_look)(void *ctx, void *stream, facet_build_tap *tap, void *tap_ctx,
                                 facet_err *err);
+    facet_status (*stream_look_kept)(void *ctx, void *stream, const uint32_t *kept, uint32_t n_kept,
+                                     facet_build_tap *tap, void *tap_ctx, facet_err *err);
+    facet_status (*stream_add)(void *ctx, void *stream, float *y, facet_err *err);
     facet_status (*stream_custom)(void *ctx, void *stream, const facet_build_custom *custom,
                                   facet_err *err);
     const float *(*stream_x)(void *ctx, const void *stream); // (n_tokens, d_model)

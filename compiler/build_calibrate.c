@@ -5,7 +5,10 @@
 //     dense stream  --attn--ffn-->  x after the layer, dense        (residual targets only)
 //     this stream   --attn--look--> z of kept channels, wanted y* -> moments
 //                                   moments -> compensate -> quantise -> take
-//                   --custom------> x after the layer, compiled
+//                   --add z down--> x after the layer, compiled
+//
+// z of all tokens stays in memory for one layer, so no channel is computed twice.
+#include <cblas.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,11 +31,15 @@ typedef struct run {
     uint32_t *order;     // (n_kept) place of each ascending channel in stored order
     uint32_t n_kept, n_cols;
     facet_moments moments;
-    float *original;   // (d_ff + 1, d) rows of the kept channels, then the bias
-    float *sorted;     // (d_ff, d)
-    float *source;     // (d_ff) one row of the source
-    float *z, *wanted; // (chunk, n_kept + 1), (chunk, d)
-    uint32_t chunk;
+    float *original; // (d_ff + 1, d) rows of the kept channels, then the bias
+    float *sorted;   // (d_ff, d)
+    float *source;   // (d_ff) one row of the source
+    uint64_t n_tokens;
+    size_t z_room; // floats
+    float *z;      // (n_tokens, n_kept + 1) kept channels in stored order, then the constant
+    float *wanted; // (n_tokens, d)
+    float *weight; // (n_tokens) of a token's row in the moments, z's and wanted's
+    double energy; // of the dense layer's output on the judging part
     double ridge;
     facet_pack pack;
 } run;
@@ -53,6 +60,7 @@ static void run_fini(run *r)
     facet_mem_free(alloc, r->source);
     facet_mem_free(alloc, r->z);
     facet_mem_free(alloc, r->wanted);
+    facet_mem_free(alloc, r->weight);
 }
 
 static facet_status run_init(run *r, facet_building *b, facet_calibrate_job *job, facet_err *err)
@@ -80,6 +88,10 @@ static facet_status run_init(run *r, facet_building *b, facet_calibrate_job *job
     const facet_build_ops *ops = b->ops;
     if (job->follow) FACET_TRY(ops->stream_new(ops->ctx, b->model, job->follow, &r->follow, err));
     if (job->blind) return FACET_OK;
+    r->n_tokens = job->samples->n_tokens;
+    r->wanted = facet_mem_new(alloc, r->n_tokens, r->d * sizeof(float));
+    r->weight = facet_mem_new(alloc, r->n_tokens, sizeof(float));
+    if (!r->wanted || !r->weight) return facet_fail_memory(err, r->n_tokens * r->d * sizeof(float));
     FACET_TRY(ops->stream_new(ops->ctx, b->model, job->samples, &r->stream, err));
     return r->residual ? ops->stream_copy(ops->ctx, r->stream, &r->dense, err) : FACET_OK;
 }
@@ -125,74 +137,122 @@ static facet_status begin_layer(run *r, uint32_t layer, facet_err *err)
 // ---- moments
 // -------------------------------------------------------------------------------------
 
-static facet_status reserve_chunk(run *r, uint32_t n, facet_err *err)
+enum { block_tokens = 1024 }; // summed on their own before they join the sums, for precision
+
+static facet_status reserve_z(run *r, facet_err *err)
 {
-    if (n <= r->chunk) return FACET_OK;
-    const facet_alloc *alloc = r->b->alloc;
-    const size_t width = (size_t)r->d_ff + 1;
-    float *z = facet_mem_resize(alloc, r->z, n, width * sizeof *z);
-    if (!z) return facet_fail_memory(err, n * width * sizeof *z);
-    r->z = z;
-    float *wanted = facet_mem_resize(alloc, r->wanted, n, 2 * (size_t)r->d * sizeof *wanted);
-    if (!wanted) return facet_fail_memory(err, n * 2 * (size_t)r->d * sizeof *wanted);
-    r->wanted = wanted;
-    r->chunk = n;
+    size_t floats;
+    if (!facet_mul_size((size_t)r->n_tokens, (size_t)r->n_kept + 1, &floats))
+        return facet_fail_memory(err, SIZE_MAX);
+    if (floats <= r->z_room) return FACET_OK;
+    facet_mem_free(r->b->alloc, r->z);
+    r->z_room = 0;
+    r->z = facet_mem_new(r->b->alloc, floats, sizeof *r->z);
+    if (!r->z) return facet_fail_memory(err, floats * sizeof *r->z);
+    r->z_room = floats;
     return FACET_OK;
 }
 
-static float row_weight(const run *r, const float *y)
+static double squares(const float *x, size_t n)
 {
-    if (!r->post_norm) return 1.0f;
     double sum = 0;
-    for (uint32_t i = 0; i < r->d; i++)
-        sum += (double)y[i] * (double)y[i];
-    return (float)(1.0 / sqrt(sum / r->d + 1e-12));
+    for (size_t i = 0; i < n; i++)
+        sum += (double)x[i] * (double)x[i];
+    return sum;
 }
 
-static facet_status tap(void *ctx, const facet_build_chunk *chunk, facet_err *err)
+// Energy of y in the tokens of a chunk that judge, rows weighted.
+static void add_energy(run *r, const facet_build_chunk *chunk)
 {
-    run *r = ctx;
-    FACET_TRY(reserve_chunk(r, chunk->n, err));
-    const uint32_t d = r->d, n = r->n_kept + 1;
-    const float *dense =
-        r->residual ? r->b->ops->stream_x(r->b->ops->ctx, r->dense) + chunk->first * d : NULL;
-    float *y = r->wanted + (size_t)r->chunk * d;
     for (uint32_t t = 0; t < chunk->n; t++) {
-        const float *from = chunk->z + (size_t)t * r->d_ff;
-        const float weight = row_weight(r, chunk->y + (size_t)t * d);
-        float *z = r->z + (size_t)t * n;
+        const double weight = (double)r->weight[chunk->first + t];
+        if (chunk->first + t < r->job->n_fit) continue;
+        r->energy += weight * weight * squares(chunk->y + (size_t)t * r->d, r->d);
+    }
+}
+
+static facet_status tap_dense(void *ctx, const facet_build_chunk *chunk, facet_err *err)
+{
+    (void)err;
+    add_energy(ctx, chunk);
+    return FACET_OK;
+}
+
+// Residual targets: z holds the kept channels, ascending.
+static facet_status tap_kept(void *ctx, const facet_build_chunk *chunk, facet_err *err)
+{
+    (void)err;
+    run *r = ctx;
+    const float *dense = r->b->ops->stream_x(r->b->ops->ctx, r->dense) + chunk->first * r->d;
+    float *wanted = r->wanted + chunk->first * r->d;
+    for (uint32_t t = 0; t < chunk->n; t++) {
+        const float *from = chunk->z + (size_t)t * r->n_kept;
+        float *z = r->z + (chunk->first + t) * ((size_t)r->n_kept + 1);
+        for (uint32_t i = 0; i < r->n_kept; i++)
+            z[r->order[i]] = from[i];
+        z[r->n_kept] = 1.0f;
+    }
+    for (size_t i = 0; i < (size_t)chunk->n * r->d; i++)
+        wanted[i] = dense[i] - chunk->res[i];
+    return FACET_OK;
+}
+
+// The layer's own output as the target: z holds all channels.
+static facet_status tap_all(void *ctx, const facet_build_chunk *chunk, facet_err *err)
+{
+    (void)err;
+    run *r = ctx;
+    for (uint32_t t = 0; t < chunk->n; t++) {
+        const float *from = chunk->z + (size_t)t * r->d_ff, *y = chunk->y + (size_t)t * r->d;
+        const uint64_t token = chunk->first + t;
+        const float weight =
+            r->post_norm ? (float)(1.0 / sqrt(squares(y, r->d) / r->d + 1e-12)) : 1.0f;
+        float *z = r->z + token * ((size_t)r->n_kept + 1);
         for (uint32_t i = 0; i < r->n_kept; i++)
             z[i] = weight * from[r->channels[i]];
-        z[n - 1] = weight;
-        for (uint32_t i = 0; i < d; i++) {
-            const size_t at = (size_t)t * d + i;
-            y[at] = weight * chunk->y[at];
-            r->wanted[at] = dense ? dense[at] - chunk->res[at] : y[at];
-        }
+        z[r->n_kept] = weight;
+        r->weight[token] = weight;
+        for (uint32_t i = 0; i < r->d; i++)
+            r->wanted[token * r->d + i] = weight * y[i];
     }
-    const uint64_t fit = r->job->n_fit <= chunk->first ? 0 : r->job->n_fit - chunk->first;
-    const uint32_t n_fit = fit < chunk->n ? (uint32_t)fit : chunk->n;
-    const facet_moments_rows rows[FACET_PART_COUNT] = {
-        {n_fit, r->z, r->wanted, y},
-        {chunk->n - n_fit, r->z + (size_t)n_fit * n, r->wanted + (size_t)n_fit * d,
-         y + (size_t)n_fit * d},
-    };
-    for (int part = 0; part < FACET_PART_COUNT; part++)
-        facet_moments_add(&r->moments, part, &rows[part]);
+    add_energy(r, chunk);
     return FACET_OK;
+}
+
+static void sum_moments(run *r)
+{
+    for (uint64_t t = 0, n; t < r->n_tokens; t += n) {
+        const int part = t < r->job->n_fit ? FACET_PART_FIT : FACET_PART_JUDGE;
+        const uint64_t end = part == FACET_PART_FIT ? r->job->n_fit : r->n_tokens;
+        n = end - t < block_tokens ? end - t : block_tokens;
+        const facet_moments_rows rows = {(uint32_t)n, r->z + t * ((size_t)r->n_kept + 1),
+                                         r->wanted + t * r->d};
+        facet_moments_add(&r->moments, part, &rows);
+    }
+    r->moments.energy = r->energy;
 }
 
 static facet_status gather(run *r, facet_err *err)
 {
     const facet_build_ops *ops = r->b->ops;
-    if (r->dense) {
-        FACET_TRY(ops->stream_attn(ops->ctx, r->dense, err));
-        FACET_TRY(ops->stream_ffn(ops->ctx, r->dense, NULL, NULL, err));
-    }
-    FACET_TRY(ops->stream_attn(ops->ctx, r->stream, err));
+    FACET_TRY(reserve_z(r, err));
     facet_moments_fini(&r->moments);
     FACET_TRY(facet_moments_init(&r->moments, r->n_kept, r->d, r->b->alloc, err));
-    return ops->stream_look(ops->ctx, r->stream, tap, r, err);
+    for (uint64_t t = 0; t < r->n_tokens; t++)
+        r->weight[t] = 1.0f;
+    r->energy = 0;
+    if (r->dense) {
+        FACET_TRY(ops->stream_attn(ops->ctx, r->dense, err));
+        FACET_TRY(ops->stream_ffn(ops->ctx, r->dense, tap_dense, r, err));
+    }
+    FACET_TRY(ops->stream_attn(ops->ctx, r->stream, err));
+    if (r->dense)
+        FACET_TRY(
+            ops->stream_look_kept(ops->ctx, r->stream, r->ascending, r->n_kept, tap_kept, r, err));
+    else
+        FACET_TRY(ops->stream_look(ops->ctx, r->stream, tap_all, r, err));
+    sum_moments(r);
+    return FACET_OK;
 }
 
 // ---- the layer's down projection
@@ -216,16 +276,37 @@ static facet_status store(run *r, uint32_t layer, double error, facet_quantized 
     return status;
 }
 
+// y = z down + bias of the stored values, without the weights that the moments had.
+static facet_status add_compiled(run *r, const facet_quantized *down, const float *bias,
+                                 facet_err *err)
+{
+    const int n = (int)r->n_kept, d = (int)r->d, ld = n + 1;
+    for (uint64_t t = 0; t < r->n_tokens; t++) {
+        float *y = r->wanted + t * r->d;
+        for (int i = 0; i < d; i++)
+            y[i] = bias ? bias[i] : 0;
+    }
+    for (uint64_t t = 0, rows; t < r->n_tokens; t += rows) {
+        rows = r->n_tokens - t < block_tokens ? r->n_tokens - t : block_tokens;
+        float *z = r->z + t * (size_t)ld;
+        for (uint64_t i = 0; r->post_norm && i < rows; i++)
+            cblas_sscal(n, 1.0f / r->weight[t + i], z + i * (size_t)ld, 1);
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)rows, d, n, 1.0f, z, ld,
+                    down->values, d, 1.0f, r->wanted + t * r->d, d);
+    }
+    return r->b->ops->stream_add(r->b->ops->ctx, r->stream, r->wanted, err);
+}
+
 // The rest of the network sees what is stored, rounding included.
 static facet_status advance(run *r, const facet_quantized *down, const float *bias, facet_err *err)
 {
+    if (r->stream) FACET_TRY(add_compiled(r, down, bias, err));
+    if (!r->follow) return FACET_OK;
     for (uint32_t i = 0; i < r->n_kept; i++)
         memcpy(r->sorted + (size_t)i * r->d, down->values + (size_t)r->order[i] * r->d,
                r->d * sizeof(float));
     const facet_build_custom custom = {r->ascending, r->n_kept, r->sorted, bias};
     const facet_build_ops *ops = r->b->ops;
-    if (r->stream) FACET_TRY(ops->stream_custom(ops->ctx, r->stream, &custom, err));
-    if (!r->follow) return FACET_OK;
     FACET_TRY(ops->stream_attn(ops->ctx, r->follow, err));
     return ops->stream_custom(ops->ctx, r->follow, &custom, err);
 }
@@ -248,7 +329,7 @@ static facet_status compile_layer(run *r, uint32_t layer, facet_err *err)
     FACET_TRY(store(r, layer, compensated.error, &down, err));
     b->result.seconds[FACET_STEP_QUANTIZE] += facet_clock_seconds(since);
     since = facet_clock_ns();
-    const double energy = r->job->blind ? 0 : r->moments.energy[FACET_PART_JUDGE];
+    const double energy = r->job->blind ? 0 : r->moments.energy;
     if (energy > 0) r->job->layer_error += compensated.error / energy / n_layers;
     r->job->refitted += compensated.method == FACET_COMPENSATE_REFIT;
     r->job->down_bits += 8.0 * facet_quantize_block_bytes(down.pack) / FACET_BLOCK / n_layers;

@@ -19,17 +19,17 @@ typedef struct facet_moments {
     float *c[FACET_PART_COUNT];      // (n, n) z z^T, the upper triangle of rows
     float *m[FACET_PART_COUNT];      // (n, d) z y*^T
     double wanted[FACET_PART_COUNT]; // sum of |y*|^2
-    double energy[FACET_PART_COUNT]; // sum of |y|^2, y the dense layer's output
+    double energy;                   // judging part: sum of |y|^2, y the dense layer's output
     uint64_t tokens[FACET_PART_COUNT];
 } facet_moments;
 
 facet_status facet_moments_init(facet_moments *moments, uint32_t n_kept, uint32_t d,
                                 const facet_alloc *alloc, facet_err *err);
 void facet_moments_fini(facet_moments *moments);
-// Adds n_rows tokens to a part: z (n_rows, n) with the constant column, wanted and y (n_rows, d).
+// Adds n_rows tokens to a part: z (n_rows, n) with the constant column, wanted (n_rows, d).
 typedef struct facet_moments_rows {
     uint32_t n_rows;
-    const float *z, *wanted, *y;
+    const float *z, *wanted;
 } facet_moments_rows;
 void facet_moments_add(facet_moments *moments, int part, const facet_moments_rows *rows);
 // Squared error of rows (n, d) on a part: sum of |y* - z rows|^2. scratch: (n, d).

@@ -47,7 +47,6 @@ void facet_moments_add(facet_moments *moments, int part, const facet_moments_row
                 1.0f, moments->m[part], d);
     const size_t cells = (size_t)t * (size_t)d;
     moments->wanted[part] += squares(rows->wanted, cells);
-    moments->energy[part] += squares(rows->y, cells);
     moments->tokens[part] += rows->n_rows;
 }
 
@@ -81,9 +80,9 @@ double facet_moments_size(const facet_moments *moments, int part, const float *c
 
 facet_status facet_moments_check(const facet_moments *moments, uint32_t layer, facet_err *err)
 {
-    double sum = 0;
+    double sum = moments->energy;
     for (int part = 0; part < FACET_PART_COUNT; part++) {
-        sum += moments->wanted[part] + moments->energy[part];
+        sum += moments->wanted[part];
         for (size_t i = 0; i < moments->n; i++)
             sum += (double)moments->c[part][i * moments->n + i];
     }

@@ -269,7 +269,7 @@ static facet_status try_size(const facet_quantize_problem *p, facet_quantize_cho
         facet_quantized_fini(&made);
         return status;
     }
-    const double energy = choice->moments->energy[FACET_PART_JUDGE];
+    const double energy = choice->moments->energy;
     *good = added <= fmax(own_share * choice->error, energy_share * energy) || at == n_sizes - 1;
     if (*good) {
         facet_quantized_fini(out);

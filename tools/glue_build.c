@@ -77,6 +77,20 @@ static facet_status stream_look(void *ctx, void *stream, facet_build_tap *tap, v
     return facet_stream_ffn_look(stream, tap != NULL ? cross : NULL, &bridge, err);
 }
 
+static facet_status stream_look_kept(void *ctx, void *stream, const uint32_t *kept, uint32_t n_kept,
+                                     facet_build_tap *tap, void *tap_ctx, facet_err *err)
+{
+    (void)ctx;
+    tap_bridge bridge = {tap, tap_ctx};
+    return facet_stream_ffn_look_kept(stream, kept, n_kept, cross, &bridge, err);
+}
+
+static facet_status stream_add(void *ctx, void *stream, float *y, facet_err *err)
+{
+    (void)ctx;
+    return facet_stream_ffn_add(stream, y, err);
+}
+
 static facet_status stream_custom(void *ctx, void *stream, const facet_build_custom *custom,
                                   facet_err *err)
 {
@@ -135,6 +149,8 @@ facet_build_ops facet_glue_build(facet_tool *tool)
         .stream_attn = stream_attn,
         .stream_ffn = stream_ffn,
         .stream_look = stream_look,
+        .stream_look_kept = stream_look_kept,
+        .stream_add = stream_add,
         .stream_custom = stream_custom,
         .stream_x = stream_x,
         .stream_nll = stream_nll,

@@ -136,6 +136,63 @@ static void custom_against_formula(facet_memory_kind kind, const facet_ffn_custo
     facet_memory_model_free(model);
 }
 
+typedef struct part {
+    float *z; // (N_TOKENS, n_kept)
+    uint32_t n_kept;
+} part;
+
+static facet_status gather_part(void *ctx, const facet_ffn_chunk *chunk, facet_err *err)
+{
+    (void)err;
+    const part *p = ctx;
+    assert_null(chunk->y);
+    memcpy(p->z + chunk->first * p->n_kept, chunk->z, sizeof(float) * chunk->n * p->n_kept);
+    return FACET_OK;
+}
+
+// A look at kept channels shows what a look at all shows; adding their product is a pruned FFN.
+static void test_look_kept_then_add(void **state)
+{
+    (void)state;
+    enum { n_kept = 4 };
+    const uint32_t kept[n_kept] = {1, 2, 40, 71};
+    const facet_ffn_custom custom = {.kept = kept, .n_kept = n_kept};
+    for (int kind = 0; kind < FACET_MEMORY_COUNT; kind++) {
+        facet_model *model = facet_memory_model_new((facet_memory_kind)kind, 6);
+        facet_stream *stream = stream_of(model, &samples, 2), *pruned;
+        assert_int_equal(facet_stream_attn(stream, NULL), FACET_OK);
+        assert_int_equal(facet_stream_copy(stream, &pruned, NULL), FACET_OK);
+        gathered *all = calloc(1, sizeof *all);
+        part some = {calloc(N_TOKENS * n_kept, sizeof(float)), n_kept};
+        float *down = malloc(F * D * sizeof *down), *y = calloc(N_TOKENS * D, sizeof *y);
+        assert_int_equal(facet_stream_ffn_look(stream, gather, all, NULL), FACET_OK);
+        assert_int_equal(facet_stream_ffn_look_kept(stream, kept, n_kept, gather_part, &some, NULL),
+                         FACET_OK);
+        assert_int_equal(facet_stream_down(stream, 0, down, NULL), FACET_OK);
+        for (size_t t = 0; t < N_TOKENS; t++)
+            for (size_t i = 0; i < n_kept; i++) {
+                const float z = some.z[t * n_kept + i];
+                assert_true(fabs((double)(z - all->z[t][kept[i]])) < 1e-5);
+                for (size_t r = 0; r < D; r++)
+                    y[t * D + r] += z * down[(size_t)kept[i] * D + r];
+            }
+        assert_int_equal(facet_stream_ffn_add(stream, y, NULL), FACET_OK);
+        assert_int_equal(facet_stream_ffn_add(stream, y, NULL), FACET_FAILED); // attention first
+        assert_int_equal(facet_stream_ffn_custom(pruned, &custom, NULL), FACET_OK);
+        assert_int_equal(facet_stream_layer(stream), 1);
+        for (size_t i = 0; i < N_TOKENS * D; i++)
+            assert_true(fabs((double)(facet_stream_x(stream)[i] - facet_stream_x(pruned)[i])) <
+                        1e-4);
+        free(all);
+        free(some.z);
+        free(down);
+        free(y);
+        facet_stream_free(stream);
+        facet_stream_free(pruned);
+        facet_memory_model_free(model);
+    }
+}
+
 static void test_custom(void **state)
 {
     (void)state;
@@ -276,9 +333,10 @@ int main(void)
     for (uint32_t i = 0; i < N_TOKENS; i++)
         tokens[i] = (i * 7919u + i * i * 31u) % VOCAB;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_taps),         cmocka_unit_test(test_custom),
-        cmocka_unit_test(test_custom_all),   cmocka_unit_test(test_head),
-        cmocka_unit_test(test_independence), cmocka_unit_test(test_batches),
+        cmocka_unit_test(test_taps),    cmocka_unit_test(test_look_kept_then_add),
+        cmocka_unit_test(test_custom),  cmocka_unit_test(test_custom_all),
+        cmocka_unit_test(test_head),    cmocka_unit_test(test_independence),
+        cmocka_unit_test(test_batches),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

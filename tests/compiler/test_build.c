@@ -124,18 +124,51 @@ static facet_status stream_look(void *ctx, void *ptr, facet_build_tap *tap, void
     return FACET_OK;
 }
 
-static facet_status stream_ffn(void *ctx, void *ptr, facet_build_tap *tap, void *tap_ctx,
-                               facet_err *err)
+static facet_status stream_look_kept(void *ctx, void *ptr, const uint32_t *kept, uint32_t n_kept,
+                                     facet_build_tap *tap, void *tap_ctx, facet_err *err)
 {
-    (void)ctx, (void)tap, (void)tap_ctx, (void)err;
-    stream *s = ptr;
-    const uint32_t d = s->model->hp.d_model;
+    fake *f = ctx;
+    const stream *s = ptr;
+    if (f->fail != FACET_OK && f->looks_left-- == 0)
+        return facet_fail(err, f->fail, "stream: asked to fail");
     float xn[256], z[256];
     for (uint64_t t = 0; t < s->samples->n_tokens; t++) {
         ffn_in(s, t, xn, z);
+        for (uint32_t i = 0; i < n_kept; i++) {
+            assert_true(i == 0 || kept[i] > kept[i - 1]);
+            z[i] = z[kept[i]];
+        }
+        const facet_build_chunk chunk = {t, 1, xn, z, NULL, s->x + t * s->model->hp.d_model};
+        FACET_TRY(tap(tap_ctx, &chunk, err));
+    }
+    return FACET_OK;
+}
+
+static facet_status stream_add(void *ctx, void *ptr, float *y, facet_err *err)
+{
+    (void)ctx, (void)err;
+    stream *s = ptr;
+    for (uint64_t i = 0; i < s->samples->n_tokens * s->model->hp.d_model; i++)
+        s->x[i] += y[i];
+    s->layer++;
+    return FACET_OK;
+}
+
+static facet_status stream_ffn(void *ctx, void *ptr, facet_build_tap *tap, void *tap_ctx,
+                               facet_err *err)
+{
+    (void)ctx;
+    stream *s = ptr;
+    const uint32_t d = s->model->hp.d_model;
+    float xn[256], z[256], y[256];
+    for (uint64_t t = 0; t < s->samples->n_tokens; t++) {
+        ffn_in(s, t, xn, z);
         for (uint32_t r = 0; r < d; r++)
-            s->x[t * d + r] +=
-                dot_row(facet_model_tensor(s->model, FACET_ROLE_DOWN, s->layer), r, z);
+            y[r] = dot_row(facet_model_tensor(s->model, FACET_ROLE_DOWN, s->layer), r, z);
+        const facet_build_chunk chunk = {t, 1, xn, z, y, s->x + t * d};
+        if (tap) FACET_TRY(tap(tap_ctx, &chunk, err));
+        for (uint32_t r = 0; r < d; r++)
+            s->x[t * d + r] += y[r];
     }
     s->layer++;
     return FACET_OK;
@@ -203,9 +236,9 @@ static facet_status loss(void *ctx, const char *path, const char *family,
 
 static facet_build_ops ops_of(fake *f)
 {
-    return (facet_build_ops){f,           stream_new, stream_free, stream_copy,
-                             stream_attn, stream_ffn, stream_look, stream_custom,
-                             stream_x,    stream_nll, no_check,    loss};
+    return (facet_build_ops){f,          stream_new,  stream_free,      stream_copy, stream_attn,
+                             stream_ffn, stream_look, stream_look_kept, stream_add,  stream_custom,
+                             stream_x,   stream_nll,  no_check,         loss};
 }
 
 // ---- models and families ------------------------------------------------------------------------

@@ -71,8 +71,9 @@ static void layer_free(layer *l)
 static void add(facet_moments *moments, int part, const layer *l, uint32_t first, uint32_t count)
 {
     const facet_moments_rows rows = {count, l->z + (size_t)first * (l->n + 1),
-                                     l->y + (size_t)first * l->d, l->y + (size_t)first * l->d};
+                                     l->y + (size_t)first * l->d};
     facet_moments_add(moments, part, &rows);
+    moments->energy = moments->wanted[FACET_PART_JUDGE]; // the target is the layer's own output
 }
 
 // Error on tokens that the compensation never saw.
@@ -83,7 +84,7 @@ static double unseen_error(const layer *l, uint32_t first, uint32_t count, const
     add(&moments, FACET_PART_JUDGE, l, first, count);
     float *scratch = calloc((size_t)(l->n + 1) * l->d, sizeof *scratch);
     const double error = facet_moments_error(&moments, FACET_PART_JUDGE, rows, scratch);
-    const double energy = moments.energy[FACET_PART_JUDGE];
+    const double energy = moments.energy;
     free(scratch);
     facet_moments_fini(&moments);
     return error / energy;

@@ -128,11 +128,11 @@ static void correlated(facet_moments *moments, uint32_t n, uint32_t d, const flo
             for (uint32_t r = 0; r < d; r++)
                 y[(size_t)t * d + r] += row[i] * rows[(size_t)i * d + r];
     }
-    const facet_moments_rows fit = {400, z, y, y};
-    const facet_moments_rows judge = {200, z + (size_t)400 * (n + 1), y + (size_t)400 * d,
-                                      y + (size_t)400 * d};
+    const facet_moments_rows fit = {400, z, y};
+    const facet_moments_rows judge = {200, z + (size_t)400 * (n + 1), y + (size_t)400 * d};
     facet_moments_add(moments, FACET_PART_FIT, &fit);
     facet_moments_add(moments, FACET_PART_JUDGE, &judge);
+    moments->energy = moments->wanted[FACET_PART_JUDGE]; // the target is the layer's own output
     free(mix);
     free(z);
     free(y);
@@ -184,7 +184,7 @@ static void test_choice(void **state)
     correlated(&moments, n, d, rows);
     const facet_quantize_problem problem = {n, n, d, rows, NULL, NULL};
     facet_pack sloppy = FACET_PACK_COUNT, exact = FACET_PACK_COUNT, again = FACET_PACK_Q4_0;
-    const double energy = moments.energy[FACET_PART_JUDGE];
+    const double energy = moments.energy;
     facet_quantize_choice large = {.moments = &moments, .error = 10 * energy};
     facet_quantize_choice none = {.moments = &moments, .error = 0};
     facet_quantized q;
