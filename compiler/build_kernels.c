@@ -21,6 +21,8 @@ static bool has(const facet_building *b, facet_role role, uint32_t layer)
     return facet_model_tensor(b->model, role, layer) != NULL;
 }
 
+// get_shape of runtime/layers.c says the same again: of the rooms that both may include, cache/
+// knows the manifest and kernels/ the shape, and neither may include the other.
 static void plan_shape(const facet_manifest_model *m, facet_shape *shape)
 {
     *shape = (facet_shape){.n_layers = m->n_layers,

@@ -1,28 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which calibration tokens fit, which judge.
+#include <math.h>
 #include <string.h>
 
 #include "compiler/build_parts.h"
+#include "compiler/family_documents.h"
 
-enum { judge_every = 5 };
+enum { judge_share = 5 };
 
 typedef struct picker {
     const facet_samples *from;
-    const uint64_t *starts; // (from->n) first token of each sample
-    facet_samples *out;
-    uint64_t left; // tokens still allowed
+    const uint32_t *list;
+    uint32_t n;
+    uint64_t *starts; // (from->n) first token of each sample
+    uint8_t *judges;  // (n)
+    facet_samples made;
 } picker;
 
-static void copy_sample(picker *p, uint32_t sample)
+static void copy_sample(picker *p, uint32_t sample, uint64_t most)
 {
+    facet_samples *to = &p->made;
     uint64_t length = p->from->lengths[sample];
-    if (length > p->left) length = p->left;
+    if (length > most) length = most;
     if (length == 0) return;
-    memcpy(p->out->tokens + p->out->n_tokens, p->from->tokens + p->starts[sample],
-           length * sizeof *p->out->tokens);
-    p->out->lengths[p->out->n++] = (uint32_t)length;
-    p->out->n_tokens += length;
-    p->left -= length;
+    memcpy(to->tokens + to->n_tokens, p->from->tokens + p->starts[sample],
+           length * sizeof *to->tokens);
+    to->lengths[to->n++] = (uint32_t)length;
+    to->n_tokens += length;
 }
 
 void facet_build_samples_fini(facet_samples *samples, const facet_alloc *alloc)
@@ -32,54 +36,63 @@ void facet_build_samples_fini(facet_samples *samples, const facet_alloc *alloc)
     *samples = (facet_samples){0};
 }
 
-// Is sample i of the list among those that stay when only `share` of the tokens may?
+// Is sample i of a part among those that stay when only `share` of the tokens may? The first is.
 static bool chosen(uint32_t i, double share)
 {
-    return share >= 1 || (uint64_t)((i + 1) * share) > (uint64_t)(i * share) || i == 0;
+    return share >= 1 || ceil((i + 1) * share) > ceil(i * share);
 }
 
-// Copies the chosen samples of one part; a sample judges when it is the last of its five.
-static void copy_part(picker *p, const uint32_t *list, uint32_t n, double share, bool judges)
+// Copies at most `most` of the `total` tokens of those that judge, or of those that fit.
+static void copy_part(picker *p, bool judges, uint64_t total, uint64_t most)
 {
+    const double share = total <= most ? 1.0 : (double)most / (double)total;
+    const uint64_t end = p->made.n_tokens + most;
     uint32_t count = 0;
-    for (uint32_t i = 0; i < n; i++) {
-        if (!chosen(i, share)) continue;
-        if ((count++ % judge_every == judge_every - 1) == judges) copy_sample(p, list[i]);
+    for (uint32_t i = 0; i < p->n; i++) {
+        if (p->judges[i] == judges && chosen(count++, share))
+            copy_sample(p, p->list[i], end - p->made.n_tokens);
     }
+}
+
+static facet_status picker_init(picker *p, const facet_alloc *alloc, uint64_t total, facet_err *err)
+{
+    p->starts = facet_mem_new(alloc, p->from->n, sizeof *p->starts);
+    p->judges = facet_mem_new(alloc, p->n, 1);
+    p->made.tokens = facet_mem_new(alloc, total, sizeof *p->made.tokens);
+    p->made.lengths = facet_mem_new(alloc, p->n, sizeof *p->made.lengths);
+    if (!p->starts || !p->judges || !p->made.tokens || !p->made.lengths)
+        return facet_fail_memory(err, total * sizeof *p->made.tokens);
+    uint64_t at = 0;
+    for (uint32_t i = 0; i < p->from->n; at += p->from->lengths[i++])
+        p->starts[i] = at;
+    return facet_documents_judge(p->from, p->list, p->n, alloc, p->judges, NULL, err);
 }
 
 facet_status facet_build_samples(const facet_samples *from, const uint32_t *list, uint32_t n,
                                  uint64_t max_tokens, const facet_alloc *alloc, facet_samples *out,
                                  uint64_t *n_fit, facet_err *err)
 {
-    uint64_t total = 0, at = 0;
+    uint64_t total = 0, judging = 0;
     for (uint32_t i = 0; i < n; i++)
         total += from->lengths[list[i]];
-    facet_samples made = {0};
-    uint64_t *starts = facet_mem_new(alloc, from->n, sizeof *starts);
-    made.tokens = facet_mem_new(alloc, total, sizeof *made.tokens);
-    made.lengths = facet_mem_new(alloc, n, sizeof *made.lengths);
-    if (!starts || !made.tokens || !made.lengths) {
-        facet_mem_free(alloc, starts);
-        facet_build_samples_fini(&made, alloc);
-        return facet_fail_memory(err, total * sizeof *made.tokens);
+    picker p = {.from = from, .list = list, .n = n};
+    const facet_status status = picker_init(&p, alloc, total, err);
+    if (status == FACET_OK) {
+        for (uint32_t i = 0; i < n; i++)
+            judging += p.judges[i] ? from->lengths[list[i]] : 0;
+        const uint64_t limit = max_tokens && max_tokens < total ? max_tokens : total;
+        const uint64_t fifth = limit < total ? limit / judge_share : judging;
+        const uint64_t judge_most = judging < fifth ? judging : fifth;
+        copy_part(&p, false, total - judging, limit - judge_most);
+        *n_fit = p.made.n_tokens;
+        copy_part(&p, true, judging, judge_most);
+        // Nothing that judges: a single sample, which is cut.
+        if (p.made.n_tokens == *n_fit) *n_fit -= *n_fit / judge_share;
+        *out = p.made;
+        p.made = (facet_samples){0};
     }
-    for (uint32_t i = 0; i < from->n; at += from->lengths[i++])
-        starts[i] = at;
-    const double share =
-        max_tokens == 0 || total <= max_tokens ? 1.0 : (double)max_tokens / (double)total;
-    const uint64_t limit = max_tokens ? max_tokens : total;
-    picker p = {from, starts, &made, limit - (share < 1 ? limit / judge_every : 0)};
-    copy_part(&p, list, n, share, false);
-    *n_fit = made.n_tokens;
-    p.left = share < 1 ? limit / judge_every : total;
-    copy_part(&p, list, n, share, true);
-    // Fewer than five samples: the last one judges; a single one is cut.
-    if (made.n_tokens == *n_fit && made.n > 1)
-        *n_fit -= made.lengths[made.n - 1];
-    else if (made.n_tokens == *n_fit)
-        *n_fit -= *n_fit / judge_every;
-    facet_mem_free(alloc, starts);
-    *out = made;
-    return FACET_OK;
+    facet_mem_free(alloc, p.starts);
+    facet_mem_free(alloc, p.judges);
+    facet_build_samples_fini(&p.made, alloc);
+    return status;
 }

@@ -9,11 +9,12 @@
 
 #include "base/bits.h"
 #include "base/memory.h"
+#include "compiler/family_documents.h"
 #include "compiler/family_gram.h"
 #include "compiler/family_kmeans.h"
 #include "compiler/select.h"
 
-enum { max_samples = 20000, restarts = 6, hold_every = 5, name_bytes = 48 };
+enum { max_samples = 20000, restarts = 6, name_bytes = 48 };
 static const double default_keep = 0.5;
 // A grouping into several families must be better than none by this much mean silhouette. Prompts
 // of one task cluster at about 0.01 when cut in two; different tasks at 0.05 and more.
@@ -215,6 +216,11 @@ static facet_status copy_samples(const facet_mask_set *set, facet_family_set *ou
 {
     const facet_samples *from = &set->samples;
     out->samples.n = set->n;
+    if (from->documents) {
+        out->samples.documents = facet_mem_new(out->alloc, set->n, sizeof *from->documents);
+        if (!out->samples.documents) return facet_fail_memory(err, set->n * sizeof(uint32_t));
+        memcpy(out->samples.documents, from->documents, set->n * sizeof *from->documents);
+    }
     if (!from->tokens) return FACET_OK;
     out->samples.n_tokens = from->n_tokens;
     out->samples.tokens = facet_mem_new(out->alloc, from->n_tokens, sizeof *from->tokens);
@@ -251,18 +257,32 @@ static facet_status set_init(const work *w, facet_family_set *out, facet_err *er
     return FACET_OK;
 }
 
-// Every fifth member, or the last of 2 to 4; a family of one calibrates with it.
-static void hold_out(facet_family_set *out)
+// Every fifth document of a family; a family of one sample calibrates with it.
+static facet_status hold_out(const work *w, facet_family_set *out, facet_err *err)
 {
-    for (uint32_t k = 0; k < out->n_families; k++) {
-        uint32_t members = 0, last = 0;
-        for (uint32_t i = 0; i < out->samples.n; i++) {
-            if (out->assign[i] != k) continue;
-            last = i;
-            out->held[i] = ++members % hold_every == 0;
-        }
-        if (members > 1 && members < hold_every) out->held[last] = 1;
+    const facet_alloc *alloc = w->opts->alloc;
+    const uint32_t n = out->samples.n;
+    uint32_t *list = facet_mem_new(alloc, n, sizeof *list), n_cut = 0, first_cut = 0;
+    uint8_t *marks = facet_mem_new(alloc, n, 1);
+    facet_status status = list && marks ? FACET_OK : facet_fail_memory(err, n * sizeof *list);
+    for (uint32_t k = 0; k < out->n_families && status == FACET_OK; k++) {
+        uint32_t members = 0;
+        bool cut = false;
+        for (uint32_t i = 0; i < n; i++)
+            if (out->assign[i] == k) list[members++] = i;
+        status = facet_documents_judge(&out->samples, list, members, alloc, marks, &cut, err);
+        for (uint32_t i = 0; i < members && status == FACET_OK; i++)
+            out->held[list[i]] = marks[i];
+        if (cut && n_cut++ == 0) first_cut = k;
     }
+    facet_mem_free(alloc, list);
+    facet_mem_free(alloc, marks);
+    if (n_cut > 0)
+        facet_report_log(w->opts->report, FACET_LOG_WARN,
+                         "%u of %u families (%s%s) have one document, so the last fifth of its "
+                         "text is held out; give more files to hold out whole documents",
+                         n_cut, out->n_families, out->names[first_cut], n_cut > 1 ? " ..." : "");
+    return status;
 }
 
 // Scores of a family: the mean of its calibrating members' scores, each scaled to length 1 in every
@@ -321,7 +341,7 @@ facet_status facet_family_cluster(const facet_mask_set *set, const facet_family_
     FACET_TRY_GOTO(set_init(&w, &families, err), done);
     FACET_TRY_GOTO(copy_samples(set, &families, err), done);
     FACET_TRY_GOTO(name_families(&w, &families, err), done);
-    hold_out(&families);
+    FACET_TRY_GOTO(hold_out(&w, &families, err), done);
     FACET_TRY_GOTO(fill_scores(&w, &families, err), done);
     *out = families;
     families = (facet_family_set){0};

@@ -277,12 +277,29 @@ static facet_status check_tokens(const samples_reader *reader, const facet_st_te
     return FACET_OK;
 }
 
-facet_status facet_samples_tokens(const samples_reader *reader, uint32_t n, facet_samples *out)
+static facet_status read_documents(const samples_reader *reader, facet_samples *out)
+{
+    const facet_st_tensor *tensor;
+    samples_shape shape = {"documents", FACET_ST_I32, 1, {out->n}, false};
+    FACET_TRY(facet_samples_tensor(reader, &shape, &tensor));
+    if (!tensor) return FACET_OK;
+    out->documents = facet_mem_new(reader->alloc, out->n, sizeof *out->documents);
+    if (!out->documents) return facet_fail_memory(reader->err, out->n * sizeof *out->documents);
+    memcpy(out->documents, tensor->data, out->n * sizeof *out->documents);
+    for (uint32_t i = 0; i < out->n; i++) {
+        if (out->documents[i] > INT32_MAX)
+            return facet_samples_bad_tensor(reader, tensor, "holds a number below 0");
+    }
+    return FACET_OK;
+}
+
+facet_status facet_samples_read(const samples_reader *reader, uint32_t n, facet_samples *out)
 {
     const facet_st_tensor *tokens, *lengths;
     samples_shape shape = {"tokens", FACET_ST_I32, 1, {0}, false};
     samples_shape sizes = {"lengths", FACET_ST_I32, 1, {n}, false};
     out->n = n;
+    FACET_TRY(read_documents(reader, out));
     FACET_TRY(facet_samples_tensor(reader, &shape, &tokens));
     FACET_TRY(facet_samples_tensor(reader, &sizes, &lengths));
     if (!tokens && !lengths) return FACET_OK;
@@ -305,6 +322,7 @@ void facet_samples_fini(facet_samples *samples, const facet_alloc *alloc)
 {
     facet_mem_free(alloc, samples->tokens);
     facet_mem_free(alloc, samples->lengths);
+    facet_mem_free(alloc, samples->documents);
     *samples = (facet_samples){0};
 }
 

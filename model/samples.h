@@ -13,6 +13,7 @@ typedef struct facet_samples {
     uint32_t *lengths; // (n)
     uint32_t n;
     uint64_t n_tokens;
+    uint32_t *documents; // (n) samples of equal number are cut from one text; NULL: each its own
 } facet_samples;
 
 typedef struct facet_mask_set {

@@ -21,7 +21,7 @@ static facet_status read_assign(const samples_reader *reader, facet_family_set *
         if (set->assign[i] >= set->n_families)
             return facet_samples_bad_tensor(reader, tensor, "names a family that is not there");
     }
-    return facet_samples_tokens(reader, n, &set->samples);
+    return facet_samples_read(reader, n, &set->samples);
 }
 
 static facet_status read_held(const samples_reader *reader, facet_family_set *set)
@@ -116,7 +116,7 @@ facet_status facet_family_set_save(const facet_family_set *set, const char *path
                              (const uint64_t[3]){n, set->n_layers, set->d_ff});
     facet_samples_put_tensor(&writer, "assign", FACET_ST_I32, set->assign,
                              (const uint64_t[3]){set->samples.n});
-    facet_samples_put_tokens(&writer, &set->samples);
+    facet_samples_put_samples(&writer, &set->samples);
     facet_samples_put_tensor(&writer, "mask", FACET_ST_U8, set->mask,
                              (const uint64_t[3]){n, set->n_layers, (set->d_ff + 7) / 8});
     facet_samples_put_tensor(&writer, "held", FACET_ST_U8, set->held,

@@ -15,7 +15,7 @@ static facet_status read_set(const samples_reader *reader, facet_mask_set *set)
         return facet_samples_bad(reader, "has neither a tensor scores nor a tensor mask; write the "
                                          "file again");
     set->n = (uint32_t)n;
-    FACET_TRY(facet_samples_tokens(reader, set->n, &set->samples));
+    FACET_TRY(facet_samples_read(reader, set->n, &set->samples));
     FACET_TRY(facet_samples_strings(reader, "facet.labels", set->n, &set->labels));
     return facet_samples_facts(reader, &set->shape, &set->model, &set->keep);
 }
@@ -58,7 +58,7 @@ facet_status facet_mask_set_save(const facet_mask_set *set, const char *path, bo
     if (set->scores)
         facet_samples_put_tensor(&writer, "scores", FACET_ST_F32, set->scores,
                                  (const uint64_t[3]){set->n, set->n_layers, set->d_ff});
-    facet_samples_put_tokens(&writer, &set->samples);
+    facet_samples_put_samples(&writer, &set->samples);
     if (set->mask)
         facet_samples_put_tensor(&writer, "mask", FACET_ST_U8, set->mask,
                                  (const uint64_t[3]){set->n, set->n_layers, (set->d_ff + 7) / 8});

@@ -61,8 +61,8 @@ facet_status facet_samples_scores(const samples_reader *reader, bool required, u
 // Tensor `mask` U8 [*n, layers, ceil(f/8)]; bits past f are cleared.
 facet_status facet_samples_mask(const samples_reader *reader, bool required, uint64_t *n,
                                 uint8_t **out);
-// Tensors `tokens` and `lengths` of n samples; no tokens leave both NULL.
-facet_status facet_samples_tokens(const samples_reader *reader, uint32_t n, facet_samples *out);
+// Tensors `tokens` and `lengths` of n samples, and `documents`; each NULL when it is missing.
+facet_status facet_samples_read(const samples_reader *reader, uint32_t n, facet_samples *out);
 void facet_samples_fini(facet_samples *samples, const facet_alloc *alloc);
 void facet_strings_free(char **strings, uint32_t n, const facet_alloc *alloc);
 
@@ -87,7 +87,7 @@ void facet_samples_put_strings(samples_writer *writer, const char *key, char *co
 // A tensor of n x rows x cols, the sizes that are 0 left out.
 void facet_samples_put_tensor(samples_writer *writer, const char *name, facet_st_type type,
                               const void *data, const uint64_t dims[3]);
-void facet_samples_put_tokens(samples_writer *writer, const facet_samples *samples);
+void facet_samples_put_samples(samples_writer *writer, const facet_samples *samples);
 facet_status facet_samples_save(samples_writer *writer, const char *path, bool force,
                                 facet_err *err);
 

@@ -68,13 +68,17 @@ void facet_samples_put_tensor(samples_writer *writer, const char *name, facet_st
     }
 }
 
-void facet_samples_put_tokens(samples_writer *writer, const facet_samples *samples)
+void facet_samples_put_samples(samples_writer *writer, const facet_samples *samples)
 {
-    if (!samples->tokens) return;
-    facet_samples_put_tensor(writer, "tokens", FACET_ST_I32, samples->tokens,
-                             (const uint64_t[3]){samples->n_tokens});
-    facet_samples_put_tensor(writer, "lengths", FACET_ST_I32, samples->lengths,
-                             (const uint64_t[3]){samples->n});
+    if (samples->tokens) {
+        facet_samples_put_tensor(writer, "tokens", FACET_ST_I32, samples->tokens,
+                                 (const uint64_t[3]){samples->n_tokens});
+        facet_samples_put_tensor(writer, "lengths", FACET_ST_I32, samples->lengths,
+                                 (const uint64_t[3]){samples->n});
+    }
+    if (samples->documents)
+        facet_samples_put_tensor(writer, "documents", FACET_ST_I32, samples->documents,
+                                 (const uint64_t[3]){samples->n});
 }
 
 facet_status facet_samples_save(samples_writer *writer, const char *path, bool force,

@@ -168,6 +168,20 @@ static facet_status group_run(predict_job *job, facet_err *err)
     return status;
 }
 
+// The scores of the group, made or recalled.
+static facet_status group_scores(predict_job *job, facet_err *err)
+{
+    const facet_predict_memory *memory = job->opts->memory;
+    float *scores = scores_of(job, job->sample, 0);
+    const size_t n = (size_t)job->group.n * job->model->hp.n_layers * job->model->hp.d_ff;
+    if (memory && memory->recall(memory->ctx, scores, n)) return FACET_OK;
+    for (size_t i = 0; i < n; i++)
+        scores[i] = 0; // a sample without tokens keeps zeros
+    if (job->group.n_tokens > 0) FACET_TRY(group_run(job, err));
+    if (memory) memory->keep(memory->ctx, scores, n);
+    return FACET_OK;
+}
+
 // Makes the group that starts at job->sample; false when no samples are left.
 static bool group_make(predict_job *job)
 {
@@ -187,9 +201,6 @@ static facet_status forward_scores(predict_job *job, facet_err *err)
 {
     const facet_hparams *hp = &job->model->hp;
     const facet_alloc *alloc = job->opts->alloc;
-    const size_t n = (size_t)job->samples->n * hp->n_layers * hp->d_ff;
-    for (size_t i = 0; i < n; i++)
-        job->scores[i] = 0; // a sample without tokens keeps zeros
     facet_status status = FACET_OK;
     const bool energy = job->opts->predictor == FACET_PREDICT_ENERGY;
     job->sums = facet_mem_new(alloc, hp->d_ff, sizeof *job->sums);
@@ -199,7 +210,7 @@ static facet_status forward_scores(predict_job *job, facet_err *err)
         goto done;
     }
     while (group_make(job)) {
-        if (job->group.n_tokens > 0) FACET_TRY_GOTO(group_run(job, err), done);
+        FACET_TRY_GOTO(group_scores(job, err), done);
         job->sample += job->group.n;
         job->token += job->group.n_tokens;
     }

@@ -15,12 +15,22 @@ typedef enum facet_predictor {
     FACET_PREDICT_RANDOM, // the control
 } facet_predictor;
 
+// Groups of samples are finished one by one, always the same ones for the same samples. `recall`
+// fills the n scores of the next group, before any mixing of ranks, or says no; `keep` then gets
+// them when they are made.
+typedef struct facet_predict_memory {
+    void *ctx;
+    bool (*recall)(void *ctx, float *scores, size_t n);
+    void (*keep)(void *ctx, const float *scores, size_t n);
+} facet_predict_memory;
+
 typedef struct facet_predict_opts {
     facet_predictor predictor;
     uint64_t seed; // RANDOM
     uint32_t n_threads;
     const facet_alloc *alloc;
     const facet_report *report;
+    const facet_predict_memory *memory; // NULL: none
 } facet_predict_opts;
 
 // scores: (samples.n, n_layers, d_ff), caller's; every token of a sample counts.

@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "base/clock.h"
 #include "tools/describe.h"
 #include "tools/steps.h"
 
@@ -10,12 +9,12 @@ static const facet_option options[] = {
     FACET_OPT_END,
 };
 
-static facet_status cluster(facet_tool *tool, const facet_steps_opts *opts, const char *path,
-                            cJSON *doc, facet_err *err)
+static facet_status cluster(facet_tool *tool, const facet_steps_opts *opts,
+                            const facet_strings *args, cJSON *doc, facet_err *err)
 {
     facet_mask_set set = {0};
     facet_family_set families = {0};
-    FACET_TRY(facet_mask_set_load(path, NULL, &set, err));
+    FACET_TRY(facet_mask_set_load(args->items[0], NULL, &set, err));
     facet_status status = facet_steps_cluster(tool, opts, &set, &families, doc, err);
     if (status == FACET_OK) status = facet_describe_families(&families, doc, err);
     // Last, so that nothing is left behind when anything before it fails.
@@ -28,19 +27,8 @@ static facet_status cluster(facet_tool *tool, const facet_steps_opts *opts, cons
 static facet_status run(facet_tool *tool, const void *opts_given, const facet_strings *args,
                         facet_err *err)
 {
-    const facet_steps_opts *opts = opts_given;
-    const uint64_t begin = facet_clock_ns();
-    FACET_TRY(facet_steps_check_cluster(opts, err));
-    FACET_TRY(facet_steps_check_output(tool, opts, err));
-    cJSON *doc = facet_doc_new();
-    facet_doc_text(doc, "output", opts->out);
-    facet_status status = cluster(tool, opts, args->items[0], doc, err);
-    if (status != FACET_OK) {
-        cJSON_Delete(doc);
-        return status;
-    }
-    facet_doc_number(doc, "seconds", facet_clock_seconds(begin));
-    return facet_output_document(tool, doc, err);
+    FACET_TRY(facet_steps_check_cluster(opts_given, err));
+    return facet_steps_run(tool, opts_given, args, cluster, err);
 }
 
 const facet_command facet_command_cluster = {

@@ -5,6 +5,7 @@
 #include "base/bits.h"
 #include "base/memory.h"
 #include "compiler/family.h"
+#include "compiler/family_documents.h"
 #include "tools/describe.h"
 
 static void add_labels(const facet_mask_set *set, cJSON *doc)
@@ -19,12 +20,27 @@ static void add_labels(const facet_mask_set *set, cJSON *doc)
     }
 }
 
+// How many documents the listed samples (NULL: the first n) were cut from.
+static facet_status add_documents(const facet_samples *samples, const uint32_t *list, uint32_t n,
+                                  cJSON *object, facet_err *err)
+{
+    uint32_t count = 0;
+    uint32_t *numbers = facet_mem_new(NULL, n, sizeof *numbers);
+    if (numbers == NULL) return facet_fail_memory(err, n * sizeof *numbers);
+    const facet_status status =
+        facet_documents_number(samples, list, n, NULL, numbers, &count, err);
+    facet_mem_free(NULL, numbers);
+    facet_doc_number(object, "documents", count);
+    return status;
+}
+
 facet_status facet_describe_masks(const facet_mask_set *set, cJSON *doc, facet_err *err)
 {
     facet_mask_overlap overlap;
     FACET_TRY(facet_mask_set_overlap(set, NULL, &overlap, err));
     facet_doc_text(doc, "kind", "masks");
     facet_doc_number(doc, "samples", set->n);
+    FACET_TRY(add_documents(&set->samples, NULL, set->n, doc, err));
     facet_doc_number(doc, "layers", set->n_layers);
     facet_doc_number(doc, "channels", set->d_ff);
     facet_doc_number(doc, "tokens", (double)set->samples.n_tokens);
@@ -39,12 +55,14 @@ facet_status facet_describe_masks(const facet_mask_set *set, cJSON *doc, facet_e
     return FACET_OK;
 }
 
-static void add_family(const facet_family_set *set, uint32_t family, cJSON *families)
+// list: (samples.n), scratch.
+static facet_status add_family(const facet_family_set *set, uint32_t family, uint32_t *list,
+                               cJSON *families, facet_err *err)
 {
     uint32_t n = 0, n_held = 0;
     for (uint32_t i = 0; i < set->samples.n; i++) {
         if (set->assign[i] != family) continue;
-        n++;
+        list[n++] = i;
         n_held += set->held != NULL && set->held[i] != 0;
     }
     const size_t row = facet_bits_bytes(set->d_ff);
@@ -57,19 +75,24 @@ static void add_family(const facet_family_set *set, uint32_t family, cJSON *fami
     facet_doc_number(item, "samples", n);
     facet_doc_number(item, "held", n_held);
     facet_doc_number(item, "keep", (double)kept / ((double)set->n_layers * set->d_ff));
+    return add_documents(&set->samples, list, n, item, err);
 }
 
 facet_status facet_describe_families(const facet_family_set *set, cJSON *doc, facet_err *err)
 {
     const size_t n = set->n_families;
     double *matrix = facet_mem_new(NULL, n * n, sizeof *matrix);
-    if (matrix == NULL) return facet_fail_memory(err, n * n * sizeof *matrix);
-    facet_status status = facet_family_overlap(set, matrix, err);
-    if (status != FACET_OK) goto done;
+    uint32_t *list = facet_mem_new(NULL, set->samples.n, sizeof *list);
+    facet_status status = FACET_OK;
+    if (matrix == NULL || list == NULL) {
+        status = facet_fail_memory(err, n * n * sizeof *matrix);
+        goto done;
+    }
+    FACET_TRY_GOTO(facet_family_overlap(set, matrix, err), done);
     facet_doc_text(doc, "kind", "families");
     cJSON *families = facet_doc_array(doc, "families");
     for (uint32_t i = 0; i < n; i++)
-        add_family(set, i, families);
+        FACET_TRY_GOTO(add_family(set, i, list, families, err), done);
     facet_doc_number(doc, "layers", set->n_layers);
     facet_doc_number(doc, "channels", set->d_ff);
     facet_doc_text(doc, "shape", set->shape != NULL ? set->shape : "");
@@ -87,5 +110,6 @@ facet_status facet_describe_families(const facet_family_set *set, cJSON *doc, fa
     facet_doc_number(doc, "silhouette", set->silhouette);
 done:
     facet_mem_free(NULL, matrix);
+    facet_mem_free(NULL, list);
     return status;
 }

@@ -47,6 +47,14 @@ facet_status facet_output_document(const facet_tool *tool, cJSON *doc, facet_err
     return status;
 }
 
+facet_status facet_output_result(const facet_tool *tool, cJSON *doc, facet_status status,
+                                 facet_err *err)
+{
+    if (status == FACET_OK) return facet_output_document(tool, doc, err);
+    cJSON_Delete(doc);
+    return status;
+}
+
 // ---- standard error -----------------------------------------------------------------------------
 
 // The only state of this file: is a progress line standing on the terminal, and since when. There

@@ -28,6 +28,10 @@ void facet_doc_merge(cJSON *object, cJSON *from);
 
 // Prints the document as --json or text asks for and frees it.
 facet_status facet_output_document(const facet_tool *tool, cJSON *doc, facet_err *err);
+// Likewise for a job that ended with `status`, which is what it returns when that is no success:
+// the document is then only freed.
+facet_status facet_output_result(const facet_tool *tool, cJSON *doc, facet_status status,
+                                 facet_err *err);
 // Writes bytes to standard output. A reader that went away and a full disk are FACET_IO,
 // FACET_NO_SPACE.
 facet_status facet_output_write(const void *data, size_t bytes, facet_err *err);

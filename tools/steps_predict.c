@@ -4,6 +4,7 @@
 #include "base/bits.h"
 #include "compiler/select.h"
 #include "predict/predict.h"
+#include "tools/dense_recipe.h"
 #include "tools/resolve.h"
 #include "tools/steps.h"
 #include "tools/tasks.h"
@@ -64,30 +65,69 @@ facet_status facet_steps_check_predict(const facet_steps_opts *opts, facet_err *
 // --------------------------------------------------------------------------------------
 
 static facet_status continue_tasks(const facet_tool *tool, const facet_steps_opts *opts,
-                                   const facet_model *model, facet_tasks *tasks, facet_err *err)
+                                   const facet_model *model, facet_tasks *tasks,
+                                   facet_partial *partial, facet_err *err)
 {
     if (opts->n_continue == 0 || !facet_tasks_open(tasks)) return FACET_OK;
     facet_resolved dense;
     FACET_TRY(facet_resolve_model(tool, model, &dense, err));
-    facet_status status =
-        facet_tasks_continue(tasks, dense.bundle, (uint32_t)opts->n_continue, &tool->report, err);
+    facet_status status = facet_tasks_continue(tasks, dense.bundle, (uint32_t)opts->n_continue,
+                                               &tool->report, partial, err);
     facet_resolved_fini(&dense);
     return status;
 }
 
-static facet_status load_samples(const facet_tool *tool, const facet_steps_opts *opts,
-                                 const facet_model *model, facet_mask_set *set, facet_err *err)
+static facet_status load_tasks(const facet_tool *tool, const facet_steps_opts *opts,
+                               const facet_model *model, facet_tasks *tasks, facet_err *err)
 {
     const facet_tasks_opts tasks_opts = {&opts->tasks, opts->ctx, opts->limit, opts->raw};
-    facet_tasks tasks = {0};
     facet_tokenizer *tokenizer;
     FACET_TRY(facet_tokenizer_new(model, &tokenizer, err));
-    facet_status status = facet_tasks_load(&tasks_opts, tokenizer, &tasks, err);
+    facet_status status = facet_tasks_load(&tasks_opts, tokenizer, tasks, err);
     facet_tokenizer_free(tokenizer);
-    if (status == FACET_OK && tasks.n_cut > 0)
+    if (status == FACET_OK && tasks->n_cut > 0)
         facet_output_warn(tool, "%zu of %zu samples were cut to their first %llu tokens",
-                          tasks.n_cut, tasks.n, (unsigned long long)opts->ctx);
-    if (status == FACET_OK) status = continue_tasks(tool, opts, model, &tasks, err);
+                          tasks->n_cut, tasks->n, (unsigned long long)opts->ctx);
+    return status;
+}
+
+// Of everything that continuations and scores depend on: the program, the model, the CPU's kernels,
+// the options and the prompts as tokens.
+static facet_status digest_work(const facet_tool *tool, const facet_steps_opts *opts,
+                                const facet_model *model, const facet_tasks *tasks,
+                                facet_digest *out, facet_err *err)
+{
+    facet_targets targets;
+    facet_text text;
+    FACET_TRY(facet_targets_find(tool, "native", &targets, err));
+    facet_text_init(&text, NULL);
+    facet_status status = facet_dense_recipe(tool, model, &targets, NULL, &text, err);
+    facet_text_add(&text, "predictor %s\ncontinue %llu\nthreads %u\n", opts->predictor,
+                   (unsigned long long)opts->n_continue, tool->n_threads);
+    for (size_t i = 0; i < tasks->n; i++) {
+        facet_text_add(&text, "%d %u\n", tasks->items[i].open, tasks->items[i].n);
+        facet_text_put(&text, (const char *)tasks->items[i].ids,
+                       tasks->items[i].n * sizeof *tasks->items[i].ids);
+    }
+    if (status == FACET_OK) status = facet_text_status(&text, err);
+    if (status == FACET_OK) *out = facet_hash(text.data, text.length);
+    facet_text_fini(&text);
+    return status;
+}
+
+static facet_status make_samples(const facet_tool *tool, const facet_steps_opts *opts,
+                                 const facet_model *model, facet_partial *partial,
+                                 facet_mask_set *set, facet_err *err)
+{
+    facet_tasks tasks = {0};
+    facet_digest digest;
+    FACET_TRY(load_tasks(tool, opts, model, &tasks, err));
+    facet_status status = FACET_OK;
+    if (partial != NULL) {
+        status = digest_work(tool, opts, model, &tasks, &digest, err);
+        if (status == FACET_OK) facet_partial_begin(partial, &digest);
+    }
+    if (status == FACET_OK) status = continue_tasks(tool, opts, model, &tasks, partial, err);
     if (status == FACET_OK) status = facet_tasks_flatten(&tasks, set, err);
     facet_tasks_fini(&tasks);
     return status;
@@ -125,16 +165,29 @@ static facet_status describe_source(const facet_tool *tool, const facet_model *m
     return FACET_OK;
 }
 
-static facet_status fill(facet_tool *tool, const facet_steps_opts *opts, const facet_model *model,
-                         facet_mask_set *set, facet_err *err)
+static bool recall(void *ctx, float *scores, size_t n)
 {
+    size_t bytes;
+    return facet_partial_take(ctx, scores, n * sizeof *scores, n * sizeof *scores, &bytes);
+}
+
+static void keep(void *ctx, const float *scores, size_t n)
+{
+    facet_partial_put(ctx, scores, n * sizeof *scores);
+}
+
+static facet_status fill(facet_tool *tool, const facet_steps_opts *opts, const facet_model *model,
+                         facet_partial *partial, facet_mask_set *set, facet_err *err)
+{
+    const facet_predict_memory memory = {partial, recall, keep};
     facet_predict_opts predict_opts = {
         .seed = opts->seed,
         .n_threads = tool->n_threads,
         .report = &tool->report,
+        .memory = &memory,
     };
     FACET_TRY(find_predictor(opts->predictor, &predict_opts.predictor, err));
-    FACET_TRY(load_samples(tool, opts, model, set, err));
+    FACET_TRY(make_samples(tool, opts, model, partial, set, err));
     FACET_TRY(describe_source(tool, model, set, err));
     set->keep = opts->keep > 0 ? opts->keep : default_keep;
     size_t layer_scores, count;
@@ -148,10 +201,11 @@ static facet_status fill(facet_tool *tool, const facet_steps_opts *opts, const f
 }
 
 facet_status facet_steps_predict(facet_tool *tool, const facet_steps_opts *opts,
-                                 const facet_model *model, facet_mask_set *out, facet_err *err)
+                                 const facet_model *model, facet_partial *partial,
+                                 facet_mask_set *out, facet_err *err)
 {
     facet_mask_set set = {0};
-    facet_status status = fill(tool, opts, model, &set, err);
+    facet_status status = fill(tool, opts, model, partial, &set, err);
     if (status == FACET_OK)
         *out = set;
     else

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "tools/signals.h"
 
 enum { NAME_MAX_BYTES = 63 };
 
@@ -15,7 +16,8 @@ static facet_status push(facet_tasks *tasks, const facet_task_sample *sample, fa
         if (items == NULL) return facet_fail_memory(err, (tasks->n + 64) * sizeof *items);
         tasks->items = items;
     }
-    tasks->items[tasks->n++] = *sample;
+    tasks->items[tasks->n] = *sample;
+    tasks->items[tasks->n++].document = tasks->n_documents;
     return FACET_OK;
 }
 
@@ -136,6 +138,7 @@ static facet_status add_record(const facet_tasks_opts *opts, const facet_tokeniz
         facet_task_sample sample = {.ids = tokens.ids, .open = record->completion == NULL};
         sample.n = (uint32_t)(tokens.count > opts->ctx ? opts->ctx : tokens.count);
         status = push(tasks, &sample, err);
+        tasks->n_documents++;
     }
     if (status != FACET_OK) facet_mem_free(NULL, tokens.ids);
     return status;
@@ -174,6 +177,7 @@ static facet_status add_document(const facet_tasks_opts *opts, const facet_token
         status =
             add_window(bos, tokens.ids + i * window, left < window ? left : window, tasks, err);
     }
+    tasks->n_documents++;
     facet_mem_free(NULL, tokens.ids);
     return status;
 }
@@ -233,28 +237,51 @@ bool facet_tasks_open(const facet_tasks *tasks)
 // ---- continuation and result
 // ------------------------------------------------------------------------
 
-static facet_status continue_one(facet_session *session, const facet_bundle *bundle,
-                                 facet_task_sample *sample, uint32_t n, float *logits,
-                                 facet_err *err)
+facet_status facet_tokens_continue(facet_session *session, const facet_bundle *bundle,
+                                   facet_tokens *tokens, uint32_t n, float *logits, facet_err *err)
 {
-    uint32_t *ids = facet_mem_resize(NULL, sample->ids, (size_t)sample->n + n, sizeof *ids);
-    if (ids == NULL) return facet_fail_memory(err, ((size_t)sample->n + n) * sizeof *ids);
-    sample->ids = ids;
+    uint32_t *ids = facet_mem_resize(NULL, tokens->ids, tokens->count + n, sizeof *ids);
+    if (ids == NULL) return facet_fail_memory(err, (tokens->count + n) * sizeof *ids);
+    tokens->ids = ids;
     facet_sampler greedy = {0};
     uint32_t id;
     FACET_TRY(facet_session_rewind(session, 0, err));
-    FACET_TRY(facet_session_prefill(session, ids, sample->n, logits, err));
+    FACET_TRY(facet_session_prefill(session, ids, tokens->count, logits, err));
     FACET_TRY(facet_session_sample(session, logits, &greedy, &id, err));
     for (uint32_t i = 0; i < n; i++) {
-        ids[sample->n++] = id;
+        ids[tokens->count++] = id;
         if (facet_token_is_end(bundle, id) || i + 1 == n) break;
+        FACET_TRY(facet_signals_check(err));
         FACET_TRY(facet_session_next(session, id, &greedy, &id, err));
     }
     return FACET_OK;
 }
 
+static facet_status continue_one(facet_session *session, const facet_bundle *bundle,
+                                 facet_task_sample *sample, uint32_t n, float *logits,
+                                 facet_partial *partial, facet_err *err)
+{
+    size_t bytes;
+    uint32_t *ids = facet_mem_resize(NULL, sample->ids, (size_t)sample->n + n, sizeof *ids);
+    if (ids == NULL) return facet_fail_memory(err, ((size_t)sample->n + n) * sizeof *ids);
+    sample->ids = ids;
+    if (facet_partial_take(partial, ids + sample->n, sizeof *ids, n * sizeof *ids, &bytes)) {
+        sample->n += (uint32_t)(bytes / sizeof *ids);
+        return FACET_OK;
+    }
+    facet_tokens tokens = {ids, sample->n};
+    const facet_status status = facet_tokens_continue(session, bundle, &tokens, n, logits, err);
+    sample->ids = tokens.ids;
+    if (status == FACET_OK)
+        facet_partial_put(partial, tokens.ids + sample->n,
+                          (tokens.count - sample->n) * sizeof *ids);
+    sample->n = (uint32_t)tokens.count;
+    return status;
+}
+
 facet_status facet_tasks_continue(facet_tasks *tasks, facet_bundle *bundle, uint32_t n,
-                                  const facet_report *report, facet_err *err)
+                                  const facet_report *report, facet_partial *partial,
+                                  facet_err *err)
 {
     uint32_t longest = 0;
     for (size_t i = 0; i < tasks->n; i++)
@@ -267,7 +294,7 @@ facet_status facet_tasks_continue(facet_tasks *tasks, facet_bundle *bundle, uint
     for (size_t i = 0; status == FACET_OK && i < tasks->n; i++) {
         status = facet_report_progress(report, "continue", i, tasks->n, err);
         if (status == FACET_OK && tasks->items[i].open)
-            status = continue_one(session, bundle, &tasks->items[i], n, logits, err);
+            status = continue_one(session, bundle, &tasks->items[i], n, logits, partial, err);
     }
     facet_session_free(session);
     facet_mem_free(NULL, logits);
@@ -285,9 +312,10 @@ facet_status facet_tasks_flatten(const facet_tasks *tasks, facet_mask_set *set, 
     set->samples.n_tokens = total;
     set->samples.tokens = facet_mem_new(set->alloc, total, sizeof(uint32_t));
     set->samples.lengths = facet_mem_new(set->alloc, tasks->n, sizeof(uint32_t));
+    set->samples.documents = facet_mem_new(set->alloc, tasks->n, sizeof(uint32_t));
     if (tasks->named) set->labels = facet_mem_new(set->alloc, tasks->n, sizeof(char *));
     if (set->samples.tokens == NULL || set->samples.lengths == NULL ||
-        (tasks->named && set->labels == NULL))
+        set->samples.documents == NULL || (tasks->named && set->labels == NULL))
         return facet_fail_memory(err, total * sizeof(uint32_t));
     uint32_t *to = set->samples.tokens;
     for (size_t i = 0; i < tasks->n; i++) {
@@ -295,6 +323,7 @@ facet_status facet_tasks_flatten(const facet_tasks *tasks, facet_mask_set *set, 
         memcpy(to, sample->ids, sample->n * sizeof *to);
         to += sample->n;
         set->samples.lengths[i] = sample->n;
+        set->samples.documents[i] = sample->document;
         if (set->labels == NULL) continue;
         set->labels[i] = facet_mem_strdup(set->alloc, sample->label);
         if (set->labels[i] == NULL) return facet_fail_memory(err, strlen(sample->label) + 1);

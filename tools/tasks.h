@@ -10,6 +10,7 @@
 #define FACET_TOOLS_TASKS_H
 
 #include "model/samples.h"
+#include "tools/partial.h"
 #include "tools/taskfile.h"
 #include "tools/tool.h"
 
@@ -23,13 +24,15 @@ typedef struct facet_tasks_opts {
 typedef struct facet_task_sample {
     uint32_t *ids;
     uint32_t n;
+    uint32_t document; // a record or a .txt file, counted over all tasks
     bool open;         // a record without completion: may be continued
     const char *label; // borrowed from the tasks' arena, "" when the task has no name
 } facet_task_sample;
 
 typedef struct facet_tasks {
     facet_task_sample *items;
-    size_t n, n_cut;   // n_cut: samples that were longer than ctx
+    size_t n, n_cut; // n_cut: samples that were longer than ctx
+    uint32_t n_documents;
     bool named;        // every task has a name
     facet_arena arena; // labels
 } facet_tasks;
@@ -39,9 +42,15 @@ facet_status facet_tasks_load(const facet_tasks_opts *opts, const facet_tokenize
 void facet_tasks_fini(facet_tasks *tasks); // safe on a zeroed one
 // Are there samples that a continuation would lengthen?
 bool facet_tasks_open(const facet_tasks *tasks);
-// Appends up to n tokens of the bundle's own greedy text to every open sample.
+// Appends up to n tokens of the bundle's own greedy text to every open sample, one record of the
+// partial file (which may be NULL) each.
 facet_status facet_tasks_continue(facet_tasks *tasks, facet_bundle *bundle, uint32_t n,
-                                  const facet_report *report, facet_err *err);
+                                  const facet_report *report, facet_partial *partial,
+                                  facet_err *err);
+// Appends the greedy answer (n >= 1 tokens at most, the one that ends it included) of the session's
+// family to a prompt; the session forgets its context first. logits: (vocab), scratch.
+facet_status facet_tokens_continue(facet_session *session, const facet_bundle *bundle,
+                                   facet_tokens *tokens, uint32_t n, float *logits, facet_err *err);
 // Moves the tokens into a mask set (samples and, when every task is named, labels).
 facet_status facet_tasks_flatten(const facet_tasks *tasks, facet_mask_set *set, facet_err *err);
 

@@ -42,7 +42,7 @@ static int teardown(void **state)
 typedef struct content {
     float scores[N * LAYERS * F];
     uint8_t mask[N * LAYERS * ROW];
-    uint32_t tokens[6], lengths[N], assign[N];
+    uint32_t tokens[6], lengths[N], assign[N], documents[N];
     uint8_t held[N];
 } content;
 
@@ -51,6 +51,7 @@ static content make_content(void)
     content c = {.tokens = {1, 2, 3, 49, 0, 7},
                  .lengths = {1, 3, 2},
                  .assign = {0, 1, 1},
+                 .documents = {7, 0, 7},
                  .held = {0, 0, 1}};
     for (int i = 0; i < N * LAYERS * F; i++)
         c.scores[i] = (float)i / 7;
@@ -71,7 +72,7 @@ static facet_mask_set mask_set(content *c)
                             .d_ff = F,
                             .scores = c->scores,
                             .mask = c->mask,
-                            .samples = {c->tokens, c->lengths, N, 6},
+                            .samples = {c->tokens, c->lengths, N, 6, c->documents},
                             .labels = labels,
                             .shape = shape,
                             .model = model,
@@ -88,7 +89,7 @@ static facet_family_set family_set(content *c)
                               .mask = c->mask,
                               .assign = c->assign,
                               .held = c->held,
-                              .samples = {c->tokens, c->lengths, N, 6},
+                              .samples = {c->tokens, c->lengths, N, 6, c->documents},
                               .shape = shape,
                               .model = model,
                               .keep = 0.5,
@@ -112,6 +113,7 @@ static void assert_samples(const facet_samples *samples, const content *c)
     assert_int_equal(samples->n_tokens, 6);
     assert_memory_equal(samples->tokens, c->tokens, sizeof c->tokens);
     assert_memory_equal(samples->lengths, c->lengths, sizeof c->lengths);
+    assert_memory_equal(samples->documents, c->documents, sizeof c->documents);
 }
 
 static void test_masks(void **state)
@@ -261,6 +263,7 @@ static void test_foreign(void **state)
     assert_null(set.scores);
     assert_null(set.labels);
     assert_null(set.samples.tokens);
+    assert_null(set.samples.documents);
     assert_int_equal(set.samples.n, N);
     assert_int_equal(set.mask[1], 2);
     assert_string_equal(set.model, "");
@@ -374,6 +377,28 @@ static void test_bad_tensors(void **state)
     expect_masks(&file, FACET_BAD_TENSOR, "size 0 in dimension 0");
 }
 
+static void test_bad_documents(void **state)
+{
+    (void)state;
+    content c = make_content();
+    foreign file = foreign_masks();
+    add_tensor(&file, "mask", FACET_ST_U8, c.mask, (uint64_t[3]){N, LAYERS, ROW});
+    facet_st_tensor *documents =
+        add_tensor(&file, "documents", FACET_ST_I32, c.documents, (uint64_t[3]){N});
+    expect_masks(&file, FACET_OK, ""); // needs no tokens
+    c.documents[2] = INT32_MAX;
+    expect_masks(&file, FACET_OK, "");
+    c.documents[2] = 0x80000000;
+    expect_masks(&file, FACET_BAD_TENSOR, "documents holds a number below 0");
+    c.documents[2] = 0;
+    documents->type = FACET_ST_U32;
+    expect_masks(&file, FACET_BAD_TENSOR, "documents is not I32");
+    documents->type = FACET_ST_I32;
+    documents->dims[0] = N - 1;
+    documents->bytes -= 4;
+    expect_masks(&file, FACET_BAD_TENSOR, "documents has size 2 in dimension 0");
+}
+
 static void expect_families(const facet_family_set *set, const char *words)
 {
     facet_family_set back;
@@ -394,6 +419,9 @@ static void test_bad_families(void **state)
     c.held[0] = 2;
     expect_families(&set, "something else than 0 and 1");
     c.held[0] = 0;
+    c.documents[1] = UINT32_MAX;
+    expect_families(&set, "documents holds a number below 0");
+    c.documents[1] = 0;
     set.silhouette = 1.5;
     expect_families(&set, "facet.silhouette");
     set.silhouette = 0;
@@ -442,11 +470,11 @@ static void test_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_masks),       cmocka_unit_test(test_families),
-        cmocka_unit_test(test_kinds),       cmocka_unit_test(test_foreign),
-        cmocka_unit_test(test_bad_scores),  cmocka_unit_test(test_bad_meta),
-        cmocka_unit_test(test_bad_tensors), cmocka_unit_test(test_bad_families),
-        cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_masks),        cmocka_unit_test(test_families),
+        cmocka_unit_test(test_kinds),        cmocka_unit_test(test_foreign),
+        cmocka_unit_test(test_bad_scores),   cmocka_unit_test(test_bad_meta),
+        cmocka_unit_test(test_bad_tensors),  cmocka_unit_test(test_bad_documents),
+        cmocka_unit_test(test_bad_families), cmocka_unit_test(test_memory),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

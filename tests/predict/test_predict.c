@@ -170,6 +170,59 @@ static void test_random(void **state)
     facet_memory_model_free(model);
 }
 
+// Keeps the first groups that it is given; recalls them later.
+typedef struct kept {
+    float scores[90 * L * F];
+    size_t n[4], total;
+    int n_kept, n_recalled;
+} kept;
+
+static bool recall(void *ctx, float *out, size_t n)
+{
+    kept *k = ctx;
+    if (k->n_recalled == k->n_kept) return false;
+    assert_int_equal(n, k->n[k->n_recalled++]);
+    memcpy(out, k->scores + k->total, n * sizeof *out);
+    k->total += n;
+    return true;
+}
+
+static void keep(void *ctx, const float *made, size_t n)
+{
+    kept *k = ctx;
+    memcpy(k->scores + k->total, made, n * sizeof *made);
+    k->total += n;
+    k->n[k->n_kept++] = n;
+    k->n_recalled = k->n_kept;
+}
+
+// With the first group, or all, recalled the result is the same to the bit, mixed ranks included.
+static void expect_recalled(const facet_model *model, const facet_samples *s,
+                            facet_predictor predictor)
+{
+    kept *k = calloc(1, sizeof *k);
+    float *want = malloc(sizeof k->scores), *got = malloc(sizeof k->scores);
+    const facet_predict_memory memory = {k, recall, keep};
+    facet_predict_opts opts = {.predictor = predictor};
+    assert_int_equal(facet_predict(model, s, &opts, want, NULL), FACET_OK);
+    opts.memory = &memory;
+    assert_int_equal(facet_predict(model, s, &opts, got, NULL), FACET_OK);
+    assert_memory_equal(got, want, sizeof k->scores);
+    assert_int_equal(k->n_kept, 2);
+    for (int n = 2; n > 0; n--) {
+        k->n_kept = n;
+        k->n_recalled = 0;
+        k->total = 0;
+        memset(got, 0xff, sizeof k->scores);
+        assert_int_equal(facet_predict(model, s, &opts, got, NULL), FACET_OK);
+        assert_memory_equal(got, want, sizeof k->scores);
+        assert_int_equal(k->n_kept, 2);
+    }
+    free(k);
+    free(want);
+    free(got);
+}
+
 // More tokens than one group holds: the same scores as each sample on its own.
 static void test_groups(void **state)
 {
@@ -182,14 +235,16 @@ static void test_groups(void **state)
         ids[i] = (i * 37 + i / length * 11) % 4500;
     for (uint32_t i = 0; i < many; i++)
         sizes[i] = length;
-    const facet_samples s = {ids, sizes, many, many * length};
+    const facet_samples s = {ids, sizes, many, many * length, NULL};
     assert_int_equal(facet_predict(model, &s, NULL, all, NULL), FACET_OK);
     for (uint32_t i = 0; i < many; i += 27) {
-        const facet_samples single = {ids + i * length, sizes, 1, length};
+        const facet_samples single = {ids + i * length, sizes, 1, length, NULL};
         assert_int_equal(facet_predict(model, &single, NULL, one, NULL), FACET_OK);
         for (size_t j = 0; j < L * F; j++)
             assert_true(fabs((double)one[j] - (double)all[i * L * F + j]) < 1e-4);
     }
+    expect_recalled(model, &s, FACET_PREDICT_GLASS);
+    expect_recalled(model, &s, FACET_PREDICT_ENERGY);
     free(ids);
     free(all);
     facet_memory_model_free(model);
