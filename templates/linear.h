@@ -6,9 +6,10 @@
 //     SIMD_TOKENS tokens
 //
 // Every `pack` and `n_cols` below is a literal at its call sites, so that switches and trip counts
-// vanish. The sum of a row never depends on how many threads or, for quantised rows, how many
-// tokens share the work: both ways add the same blocks in the same order. Memory is read in one
-// rising sequence, which the hardware prefetches: asking for it in software lost (docs/SPEED.md).
+// vanish. The sum of a row never depends on how many threads or how many tokens share the work:
+// both ways do the same operations in the same order, so a prefill gives the bits of single steps
+// (tests/oracle/rows.sh). Memory is read in one rising sequence, which the hardware prefetches:
+// asking for it in software lost (docs/SPEED.md).
 
 // Activations of a stage; row t starts at t * cols.
 typedef struct rows {
@@ -195,12 +196,9 @@ INLINE v16f block_product(uint32_t pack, const uint8_t *planes, block_scales s, 
     first = dot_bytes(pack, first, lo, a + 12);
     second = dot_bytes(pack, second, hi, a + 28);
     const float *scale = in.scale + 2 * (uint64_t)b;
-    const v16f low = vf_mul(vf_of_int(first), vf_set(scale[0]));
-    if (pack == FACET_PACK_Q6_K) {
-        acc = vf_fma(low, s.d0, acc);
-        return vf_fma(vf_mul(vf_of_int(second), vf_set(scale[1])), s.d1, acc);
-    }
-    acc = vf_fma(vf_fma(vf_of_int(second), vf_set(scale[1]), low), s.d0, acc);
+    // As in tile_half, step by step: the same rounding.
+    acc = vf_fma(vf_of_int(first), vf_mul(s.d0, vf_set(scale[0])), acc);
+    acc = vf_fma(vf_of_int(second), vf_mul(s.d1, vf_set(scale[1])), acc);
     if (has_min(pack)) acc = vf_fma(s.m, vf_set(scaled_sum(scale, sum)), acc);
     return acc;
 }
@@ -212,20 +210,17 @@ INLINE v16f float_column(uint32_t pack, const uint8_t *w, uint32_t col)
     return pack == FACET_PACK_F16 ? vf_load_f16(halves) : vf_load_bf16(halves);
 }
 
-// Four sums in turn, as one would wait for itself at every column.
+// Two sums in turn, as one would wait for itself at every column; float_tile has registers for two.
 INLINE v16f float_group_one(uint32_t pack, const uint8_t *w, uint32_t n_cols, const float *x)
 {
-    v16f a = vf_zero(), b = vf_zero(), c = vf_zero(), d = vf_zero();
+    v16f even = vf_zero(), odd = vf_zero();
     uint32_t col = 0;
-    for (; col + 4 <= n_cols; col += 4) {
-        a = vf_fma(float_column(pack, w, col), vf_set(x[col]), a);
-        b = vf_fma(float_column(pack, w, col + 1), vf_set(x[col + 1]), b);
-        c = vf_fma(float_column(pack, w, col + 2), vf_set(x[col + 2]), c);
-        d = vf_fma(float_column(pack, w, col + 3), vf_set(x[col + 3]), d);
+    for (; col + 2 <= n_cols; col += 2) {
+        even = vf_fma(float_column(pack, w, col), vf_set(x[col]), even);
+        odd = vf_fma(float_column(pack, w, col + 1), vf_set(x[col + 1]), odd);
     }
-    for (; col < n_cols; col++)
-        a = vf_fma(float_column(pack, w, col), vf_set(x[col]), a);
-    return vf_add(vf_add(a, b), vf_add(c, d));
+    if (col < n_cols) even = vf_fma(float_column(pack, w, col), vf_set(x[col]), even);
+    return vf_add(even, odd);
 }
 
 // One group of 16 rows times one token.
@@ -411,16 +406,20 @@ INLINE void panel_product(uint32_t pack, PANEL_ARGUMENTS)
 INLINE void float_tile(uint32_t pack, uint32_t n, const uint8_t *w, uint32_t n_cols, rows in,
                        float *out, uint32_t out_stride)
 {
-    v16f acc[SIMD_TOKENS];
+    v16f even[SIMD_FLOAT_TOKENS], odd[SIMD_FLOAT_TOKENS];
     for (uint32_t t = 0; t < n; t++)
-        acc[t] = vf_zero();
-    for (uint32_t c = 0; c < n_cols; c++) {
-        const v16f column = float_column(pack, w, c);
+        even[t] = odd[t] = vf_zero();
+    for (uint32_t c = 0; c < n_cols; c += 2) {
+        v16f column = float_column(pack, w, c);
         for (uint32_t t = 0; t < n; t++)
-            acc[t] = vf_fma(column, vf_set(in.x[(uint64_t)t * in.cols + c]), acc[t]);
+            even[t] = vf_fma(column, vf_set(in.x[(uint64_t)t * in.cols + c]), even[t]);
+        if (c + 1 == n_cols) break;
+        column = float_column(pack, w, c + 1);
+        for (uint32_t t = 0; t < n; t++)
+            odd[t] = vf_fma(column, vf_set(in.x[(uint64_t)t * in.cols + c + 1]), odd[t]);
     }
     for (uint32_t t = 0; t < n; t++)
-        vf_store(out + (uint64_t)t * out_stride, acc[t]);
+        vf_store(out + (uint64_t)t * out_stride, vf_add(even[t], odd[t]));
 }
 
 INLINE void float_groups_many(uint32_t pack, const uint8_t *w, uint32_t n_cols, uint32_t n_groups,
@@ -428,8 +427,8 @@ INLINE void float_groups_many(uint32_t pack, const uint8_t *w, uint32_t n_cols, 
 {
     for (uint32_t g = 0; g < n_groups; g++, w += group_bytes(pack, n_cols)) {
         uint32_t t = 0;
-        for (; t + SIMD_TOKENS <= n_tokens; t += SIMD_TOKENS)
-            float_tile(pack, SIMD_TOKENS, w, n_cols, rows_at(in, t),
+        for (; t + SIMD_FLOAT_TOKENS <= n_tokens; t += SIMD_FLOAT_TOKENS)
+            float_tile(pack, SIMD_FLOAT_TOKENS, w, n_cols, rows_at(in, t),
                        out + (uint64_t)t * out_stride + 16 * g, out_stride);
         for (; t < n_tokens; t++)
             float_tile(pack, 1, w, n_cols, rows_at(in, t), out + (uint64_t)t * out_stride + 16 * g,

@@ -3,9 +3,10 @@
 // it. A vector of 16 is two halves; the names are those of every simd_*.h (templates/README.md).
 #include <immintrin.h>
 
-#define SIMD_TOKENS 4 // tokens of a register tile: 8 of 16 registers hold integer accumulators
-#define INLINE      static inline __attribute__((always_inline, unused))
-#define NOINLINE    static __attribute__((noinline, unused))
+#define SIMD_TOKENS       4 // tokens of a register tile: 8 of 16 registers hold integer sums
+#define SIMD_FLOAT_TOKENS 3 // the same of float weights: 12 registers hold two sums of each
+#define INLINE            static inline __attribute__((always_inline, unused))
+#define NOINLINE          static __attribute__((noinline, unused))
 
 typedef struct v16f {
     __m256 lo, hi;

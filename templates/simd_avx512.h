@@ -5,8 +5,9 @@
 
 #define SIMD_TOKENS                                                                                \
     8 // tokens of a register tile: 8 integer and 8 float accumulators of 32 registers
-#define INLINE   static inline __attribute__((always_inline, unused))
-#define NOINLINE static __attribute__((noinline, unused))
+#define SIMD_FLOAT_TOKENS 8 // the same of float weights: two sums each
+#define INLINE            static inline __attribute__((always_inline, unused))
+#define NOINLINE          static __attribute__((noinline, unused))
 
 typedef __m512 v16f;
 typedef __m512i v16i;

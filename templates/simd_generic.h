@@ -2,10 +2,11 @@
 // Vector primitives in plain C, for any machine: the same names as every simd_*.h
 // (templates/README.md), one lane after the other.
 
-#define SIMD_TOKENS 4
-#define INLINE      static inline __attribute__((always_inline, unused))
-#define PLAIN       static __attribute__((unused)) // the compiler decides: loops over lanes are long
-#define NOINLINE    static __attribute__((noinline, unused))
+#define SIMD_TOKENS       4
+#define SIMD_FLOAT_TOKENS 4
+#define INLINE            static inline __attribute__((always_inline, unused))
+#define PLAIN             static __attribute__((unused)) // the compiler decides: its loops are long
+#define NOINLINE          static __attribute__((noinline, unused))
 
 typedef struct v16f {
     float v[16];

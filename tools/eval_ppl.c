@@ -10,7 +10,7 @@
 #include "tools/family_choice.h"
 #include "tools/loss.h"
 
-enum { TEXT_MAX = 1 << 30 };
+enum { TEXT_MAX = 1 << 30, WINDOW = 256 };
 
 // Cuts tokens into windows of ctx tokens, BOS included.
 static facet_status cut(const facet_tokens *tokens, int64_t bos, size_t ctx, facet_samples *out,
@@ -51,7 +51,8 @@ static facet_status load_windows(const facet_eval_opts *opts, const facet_bundle
     if (status == FACET_OK && tokens.count + (bos >= 0 ? 1 : 0) < 2)
         status = facet_fail_at(err, FACET_BAD_INPUT, opts->ppl, -1,
                                "%s: has too few tokens to score; name a longer text", opts->ppl);
-    if (status == FACET_OK) status = cut(&tokens, bos, opts->ctx, out, err);
+    if (status == FACET_OK)
+        status = cut(&tokens, bos, opts->ctx != 0 ? opts->ctx : WINDOW, out, err);
     facet_mem_free(NULL, tokens.ids);
     return status;
 }
@@ -80,9 +81,6 @@ facet_status facet_eval_ppl(const facet_tool *tool, const facet_eval_opts *opts,
 {
     facet_samples windows = {0};
     facet_strings families = {0};
-    if (opts->ctx > facet_context(bundle))
-        return facet_fail(err, FACET_USAGE, "--ctx %llu: the model's context ends at %u; lower it",
-                          (unsigned long long)opts->ctx, facet_context(bundle));
     facet_status status = facet_family_list(bundle, opts->family, &families, err);
     if (status == FACET_OK) status = load_windows(opts, bundle, &windows, err);
     cJSON *results = facet_doc_array(doc, "results");

@@ -73,7 +73,7 @@ bool facet_partial_take(facet_partial *partial, void *data, size_t least, size_t
     const uint64_t left = partial->old.bytes - partial->at;
     uint64_t size = 0;
     if (left >= HEAD) memcpy(&size, record, sizeof size);
-    if (size >= least && size <= most && size <= left - HEAD &&
+    if (left >= HEAD && size >= least && size <= most && size <= left - HEAD &&
         memcmp(facet_hash(record + HEAD, (size_t)size).hex, record + 8, DIGEST) == 0) {
         memcpy(data, record + HEAD, (size_t)size);
         partial->at += HEAD + size;

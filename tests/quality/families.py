@@ -48,8 +48,8 @@ def build(args, kinds, keep, variant):
     return path
 
 
-def perplexities(args, bundle, kind):
-    rows = run(args.facet, "eval", bundle, "--family", "all", "--ppl",
+def perplexities(args, bundle, kind, family="all"):
+    rows = run(args.facet, "eval", bundle, "--family", family, "--ppl",
                f"{args.texts}/{kind}.held.txt", "--ctx", str(args.ctx))["results"]
     return {row["family"]: row["ppl"] for row in rows}
 
@@ -78,10 +78,10 @@ def main():
             wrong = [own[k] / dense for k in kinds if k != kind]
             row = {
                 "text": kind, "keep": keep, "dense": dense, "right": own[kind] / dense,
-                "static": perplexities(args, bundles["static"], kind)["static"] / dense,
+                "static": perplexities(args, bundles["static"], kind, "static")["static"] / dense,
                 "wrong_best": min(wrong),
                 "wrong_mean": math.exp(sum(map(math.log, wrong)) / len(wrong)),
-                "random": perplexities(args, bundles["random"], kind)[kind] / dense,
+                "random": perplexities(args, bundles["random"], kind, kind)[kind] / dense,
             }
             print("| {text} | {keep:.0%} | {dense:.3f} | {right:.3f} | {static:.3f} | "
                   "{wrong_best:.3f} | {wrong_mean:.3f} | {random:.3f} |".format(**row), flush=True)
