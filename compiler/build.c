@@ -18,13 +18,10 @@
 const char *facet_build_step_name(facet_build_step step)
 {
     static const char *const names[FACET_STEP_COUNT] = {
-        [FACET_STEP_READ] = "read",
-        [FACET_STEP_LAYOUT] = "layout",
-        [FACET_STEP_COMPENSATE] = "compensate",
-        [FACET_STEP_QUANTIZE] = "quantize",
-        [FACET_STEP_PACK] = "pack",
-        [FACET_STEP_KERNELS] = "kernels",
-        [FACET_STEP_PROVE] = "prove",
+        [FACET_STEP_READ] = "read",         [FACET_STEP_BUDGET] = "budget",
+        [FACET_STEP_LAYOUT] = "layout",     [FACET_STEP_COMPENSATE] = "compensate",
+        [FACET_STEP_QUANTIZE] = "quantize", [FACET_STEP_PACK] = "pack",
+        [FACET_STEP_KERNELS] = "kernels",   [FACET_STEP_PROVE] = "prove",
         [FACET_STEP_PUBLISH] = "publish",
     };
     return names[step];
@@ -135,19 +132,28 @@ static facet_status read_model(facet_building *b, facet_err *err)
                          "families: made with another model of the same shape (%s, here %s)",
                          theirs, print);
     if (!b->families) return FACET_OK;
-    return facet_family_splits(b->families, b->alloc, b->splits, err);
+    FACET_TRY(facet_family_splits(b->families, b->alloc, b->splits, err));
+    return facet_build_judgeable(b, err);
+}
+
+static facet_status make_budget(facet_building *b, facet_err *err)
+{
+    const facet_hparams *hp = &b->model->hp;
+    const size_t cells = (size_t)b->n_families * hp->n_layers;
+    b->n_keep = facet_arena_new(&b->arena, cells, sizeof *b->n_keep);
+    if (!b->n_keep) return facet_fail_memory(err, cells * sizeof *b->n_keep);
+    for (size_t i = 0; i < cells; i++)
+        b->n_keep[i] = facet_select_tiles(hp->d_ff, b->keep);
+    for (uint32_t k = 0; k < b->n_families && b->opts->budget_global && b->keep < 1; k++)
+        FACET_TRY(facet_build_budget(b, k, b->n_keep + (size_t)k * hp->n_layers, err));
+    return FACET_OK;
 }
 
 static facet_status make_layout(facet_building *b, facet_err *err)
 {
     const facet_hparams *hp = &b->model->hp;
-    const size_t cells = (size_t)b->n_families * hp->n_layers;
-    uint32_t *n_keep = facet_arena_new(&b->arena, cells, sizeof *n_keep);
-    if (!n_keep) return facet_fail_memory(err, cells * sizeof *n_keep);
-    for (size_t i = 0; i < cells; i++)
-        n_keep[i] = facet_select_tiles(hp->d_ff, b->keep);
     const facet_layout_problem problem = {b->n_families, hp->n_layers, hp->d_ff,
-                                          b->families ? b->families->scores : NULL, n_keep};
+                                          b->families ? b->families->scores : NULL, b->n_keep};
     return facet_layout_build(&problem, b->alloc, b->opts->report, &b->layout, err);
 }
 
@@ -210,11 +216,9 @@ typedef struct step {
 static facet_status run_steps(facet_building *b, facet_err *err)
 {
     static const step steps[] = {
-        {FACET_STEP_READ, read_model},
-        {FACET_STEP_LAYOUT, make_layout},
-        {FACET_STEP_PACK, pack},
-        {FACET_STEP_COUNT, write_families},
-        {FACET_STEP_KERNELS, facet_build_kernels},
+        {FACET_STEP_READ, read_model},      {FACET_STEP_BUDGET, make_budget},
+        {FACET_STEP_LAYOUT, make_layout},   {FACET_STEP_PACK, pack},
+        {FACET_STEP_COUNT, write_families}, {FACET_STEP_KERNELS, facet_build_kernels},
         {FACET_STEP_PROVE, prove},
     };
     for (size_t i = 0; i < FACET_COUNT_OF(steps); i++) {

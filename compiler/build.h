@@ -85,19 +85,23 @@ typedef enum facet_refit_target {
 } facet_refit_target;
 
 typedef struct facet_build_opts {
-    double keep; // 0: the family set's own
+    double keep;        // 0: the family set's own
+    bool budget_global; // move tiles between layers; else the same share in each
     facet_compensation compensate;
     facet_refit_target refit_target;
     uint64_t calibration_tokens; // at most, a family; 0: 8192
     uint64_t proof_tokens;       // held-out tokens scored, at most, a family; 0: 1024
     bool prove;                  // measure held-out perplexities
+    bool prove_own;              // of dense and the family only: no other families, no random
+    double quality;              // held-out perplexity over dense's, at most; 0: any. Needs prove
+    bool quality_warns;          // worse families are published, with a warning
     uint64_t seed;               // of the random control
     const char *const *targets;  // names of compiler/target.h; n_targets 0: no kernels
     uint32_t n_targets;
     const facet_cc *cc;     // may be NULL when n_targets is 0
     facet_cache *cache;     // may be NULL when n_targets is 0
     const char *source_dir; // also write the emitted sources there; NULL: no
-    bool force;             // replace an existing bundle
+    bool force; // replace an existing bundle; quality that cannot be judged is a warning
     const facet_alloc *alloc;
     const facet_report *report;
 } facet_build_opts;
@@ -110,6 +114,7 @@ const char *facet_compensation_name(facet_compensation compensation);
 
 typedef enum facet_build_step {
     FACET_STEP_READ, // fingerprint
+    FACET_STEP_BUDGET,
     FACET_STEP_LAYOUT,
     FACET_STEP_COMPENSATE, // with the calibration's forward passes
     FACET_STEP_QUANTIZE,
@@ -125,12 +130,14 @@ typedef struct facet_build_family {
     char name[64];
     uint64_t calibration_samples, calibration_tokens, held_samples, held_tokens;
     uint64_t duplicates; // samples left out because they share text with a held-out one
-    double recall;       // captured score / best possible, mean over layers
-    double down_bits;    // mean bits of a stored down weight
+    // Nats a judging token with uniform shares and with the chosen ones; 0: no search.
+    double loss_uniform, loss_chosen;
+    double recall;      // captured score / best possible, mean over layers
+    double down_bits;   // mean bits of a stored down weight
     double layer_error; // mean over layers: held-out squared error of the FFN's output / its energy
     double quantize_error;                 // the part that rounding added
     uint32_t refitted;                     // layers where the refit was kept
-    double ppl_dense, ppl_own, ppl_random; // 0: not measured
+    double ppl_dense, ppl_own, ppl_random; // held-out perplexities; 0: not measured
     double *ppl_other; // (n_families of the bundle without dense), own place 0; NULL: not measured
 } facet_build_family;
 
@@ -146,6 +153,8 @@ void facet_build_result_fini(facet_build_result *result);
 
 // Builds and publishes the bundle at `out`. `families` may be NULL (dense only). On failure or
 // interruption nothing is left behind and *result is empty. FACET_REFUSED: `out` exists, no force.
+// FACET_QUALITY: a family is worse than opts->quality. FACET_CHECK: one cannot be judged, for want
+// of held-out text, or a kernel is wrong.
 facet_status facet_build_bundle(const facet_model *model, const facet_family_set *families,
                                 const facet_build_opts *opts, const facet_build_ops *ops,
                                 const char *out, facet_build_result *result, facet_err *err);

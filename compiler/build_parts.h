@@ -26,6 +26,7 @@ typedef struct facet_building {
     double keep;
     char temp[4096], dir[4096]; // the temporary directory; the bundle in it
     facet_arena arena;
+    uint32_t *n_keep; // (n_families, n_layers) tiles
     facet_layout layout;
     facet_family_split *splits; // (n_families)
     facet_built_layer *layers;  // (n_families, n_layers)
@@ -35,6 +36,13 @@ typedef struct facet_building {
 } facet_building;
 
 // ---- build_calibrate.c: one set of kept channels through the layers ----------------------------
+
+// The dense model's residual stream behind every layer, so that several walks over the same samples
+// compute it once.
+typedef struct facet_trail {
+    float *x;       // (n_layers, n_tokens, d_model)
+    double *energy; // (n_layers) of the layer's output on the judging part
+} facet_trail;
 
 typedef struct facet_calibrate_job {
     const char *name;             // for progress
@@ -47,6 +55,7 @@ typedef struct facet_calibrate_job {
     facet_status (*take)(void *ctx, uint32_t layer, const facet_quantized *down, const float *bias,
                          facet_err *err);
     void *ctx;
+    const facet_trail *trail;    // of `samples`, or NULL: computed on the way
     const facet_samples *follow; // samples to carry through the compiled layers, or NULL
     double follow_nats;          // result
     uint64_t follow_scored;
@@ -55,13 +64,19 @@ typedef struct facet_calibrate_job {
 } facet_calibrate_job;
 facet_status facet_build_calibrate(facet_building *b, facet_calibrate_job *job, facet_err *err);
 
-// A copy of listed samples, at most max_tokens (0: no limit) spread over the list; every fifth of
-// the copied samples stands at the end, behind *n_fit tokens. A single sample is cut at four
-// fifths.
+// A copy of listed samples, at most max_tokens (0: no limit) spread over the list; those that judge
+// (family_documents.h) stand at the end, behind *n_fit tokens, with at most a fifth of max_tokens.
+// A single sample is cut at four fifths.
 facet_status facet_build_samples(const facet_samples *from, const uint32_t *list, uint32_t n,
                                  uint64_t max_tokens, const facet_alloc *alloc, facet_samples *out,
                                  uint64_t *n_fit, facet_err *err);
 void facet_build_samples_fini(facet_samples *samples, const facet_alloc *alloc);
+
+// ---- build_budget.c: tiles of each layer (n_layers), measured for one family
+// ---------------------
+
+facet_status facet_build_budget(facet_building *b, uint32_t family, uint32_t *tiles,
+                                facet_err *err);
 
 // ---- the steps
 // -----------------------------------------------------------------------------------
@@ -75,5 +90,7 @@ facet_status facet_build_add_file(facet_building *b, const char *name, facet_err
 facet_status facet_build_path(const facet_building *b, const char *name, char path[4096],
                               facet_err *err);
 facet_status facet_build_prove(facet_building *b, facet_err *err);
+// Before any work: can the quality that was asked for be judged?
+facet_status facet_build_judgeable(facet_building *b, facet_err *err);
 
 #endif

@@ -101,26 +101,94 @@ static facet_status measure_loss(facet_building *b, const char *name, const face
     return FACET_OK;
 }
 
-static facet_status measure_family(facet_building *b, uint32_t family, facet_err *err)
+typedef facet_status measure_fn(facet_building *b, uint32_t family, const facet_samples *held,
+                                facet_err *err);
+
+static facet_status measure_own(facet_building *b, uint32_t family, const facet_samples *held,
+                                facet_err *err)
 {
     facet_build_family *out = &b->result.families[family];
-    const facet_family_split *split = &b->splits[family];
-    if (out->held_tokens == 0) return FACET_OK;
+    FACET_TRY(measure_loss(b, "dense", held, &out->ppl_dense, err));
+    return measure_loss(b, out->name, held, &out->ppl_own, err);
+}
+
+static facet_status measure_controls(facet_building *b, uint32_t family, const facet_samples *held,
+                                     facet_err *err)
+{
+    facet_build_family *out = &b->result.families[family];
     out->ppl_other = facet_mem_new(b->result.alloc, b->n_families, sizeof *out->ppl_other);
     if (!out->ppl_other) return facet_fail_memory(err, b->n_families * sizeof *out->ppl_other);
+    for (uint32_t k = 0; k < b->n_families; k++) {
+        if (k == family) continue;
+        FACET_TRY(measure_loss(b, b->result.families[k].name, held, &out->ppl_other[k], err));
+    }
+    return out->calibration_tokens > 0 ? measure_random(b, family, held, err) : FACET_OK;
+}
+
+static facet_status measure(facet_building *b, uint32_t family, measure_fn *fn, facet_err *err)
+{
+    const facet_family_split *split = &b->splits[family];
+    if (b->result.families[family].held_tokens == 0) return FACET_OK;
     const uint64_t most = b->opts->proof_tokens ? b->opts->proof_tokens : default_proof_tokens;
     facet_samples held;
     uint64_t n_fit;
     FACET_TRY(facet_build_samples(&b->families->samples, split->held, split->n_held, most, b->alloc,
                                   &held, &n_fit, err));
-    facet_status status = measure_loss(b, "dense", &held, &out->ppl_dense, err);
-    for (uint32_t k = 0; k < b->n_families && status == FACET_OK; k++)
-        status = measure_loss(b, b->result.families[k].name, &held,
-                              k == family ? &out->ppl_own : &out->ppl_other[k], err);
-    if (status == FACET_OK && out->calibration_tokens > 0)
-        status = measure_random(b, family, &held, err);
+    const facet_status status = fn(b, family, &held, err);
     facet_build_samples_fini(&held, b->alloc);
     return status;
+}
+
+// ---- quality
+// -------------------------------------------------------------------------------------
+
+static facet_status refuse(const facet_building *b, const facet_err *why, bool warn, facet_err *err)
+{
+    if (!warn && err) *err = *why;
+    if (!warn) return why->code;
+    facet_report_log(b->opts->report, FACET_LOG_WARN, "%s", why->message);
+    return FACET_OK;
+}
+
+facet_status facet_build_judgeable(facet_building *b, facet_err *err)
+{
+    const facet_samples *samples = &b->families->samples;
+    for (uint32_t k = 0; k < b->n_families && b->opts->quality > 0; k++) {
+        uint64_t scored = 0;
+        for (uint32_t i = 0; samples->tokens && i < b->splits[k].n_held; i++) {
+            const uint32_t length = samples->lengths[b->splits[k].held[i]];
+            scored += length > 0 ? length - 1 : 0;
+        }
+        if (scored > 0) continue;
+        facet_err why;
+        facet_fail(&why, FACET_CHECK,
+                   "family %s: no text of it is held out, so its quality cannot be judged; give "
+                   "more documents, leave out --quality or add --force",
+                   b->families->names[k]);
+        FACET_TRY(refuse(b, &why, b->opts->force, err));
+    }
+    return FACET_OK;
+}
+
+static facet_status judge(facet_building *b, facet_err *err)
+{
+    const facet_build_family *worst = NULL;
+    double most = b->opts->quality;
+    for (uint32_t k = 0; k < b->n_families && b->opts->quality > 0; k++) {
+        const facet_build_family *f = &b->result.families[k];
+        // 0 stands for not measured, which was said before.
+        const double ratio = f->ppl_dense == 0 ? 0 : f->ppl_own / f->ppl_dense;
+        if (ratio <= most) continue; // not so for NaN
+        most = isnan(ratio) ? (double)INFINITY : ratio;
+        worst = f;
+    }
+    if (!worst) return FACET_OK;
+    facet_err why;
+    facet_fail(&why, FACET_QUALITY,
+               "family %s: at keep %.9g its held-out perplexity is %.4g times the dense model's "
+               "and --quality allows %.9g; keep more, give more text or add --force",
+               worst->name, b->keep, most, b->opts->quality);
+    return refuse(b, &why, b->opts->quality_warns, err);
 }
 
 // ---- proof.json
@@ -146,17 +214,21 @@ static void put_family(const facet_building *b, uint32_t family, cJSON *list)
     put_number(object, "held_samples", (double)f->held_samples);
     put_number(object, "held_tokens", (double)f->held_tokens);
     put_number(object, "duplicates_left_out", (double)f->duplicates);
+    if (f->loss_uniform > 0) {
+        put_number(object, "budget_loss_uniform", f->loss_uniform);
+        put_number(object, "budget_loss_chosen", f->loss_chosen);
+    }
     put_number(object, "recall", f->recall);
     put_number(object, "down_bits", f->down_bits);
     put_number(object, "layer_error", f->layer_error);
     put_number(object, "quantize_error", f->quantize_error);
     put_number(object, "refitted_layers", (double)f->refitted);
-    if (!f->ppl_other) return;
+    if (!(f->ppl_dense > 0)) return;
     cJSON *ppl = cJSON_AddObjectToObject(object, "perplexity");
     put_number(ppl, "dense", f->ppl_dense);
     put_number(ppl, "family", f->ppl_own);
     cJSON *others = cJSON_AddObjectToObject(ppl, "others");
-    for (uint32_t k = 0; k < b->n_families; k++)
+    for (uint32_t k = 0; k < b->n_families && f->ppl_other; k++)
         if (k != family) put_number(others, b->result.families[k].name, f->ppl_other[k]);
     if (f->ppl_random > 0) put_number(ppl, "random", f->ppl_random);
 }
@@ -183,9 +255,17 @@ static facet_status write_proof(facet_building *b, facet_err *err)
 
 facet_status facet_build_prove(facet_building *b, facet_err *err)
 {
-    for (uint32_t k = 0; k < b->n_families && b->opts->prove; k++) {
-        FACET_TRY(measure_family(b, k, err));
-        FACET_TRY(facet_report_progress(b->opts->report, "prove", k + 1, b->n_families, err));
+    // What a family is worth comes first: where that is too little, the rest is not asked for.
+    static measure_fn *const parts[] = {measure_own, measure_controls};
+    const uint32_t n = b->n_families;
+    for (uint32_t part = 0; part < FACET_COUNT_OF(parts) && b->opts->prove; part++) {
+        if (part > 0 && b->opts->prove_own) break;
+        for (uint32_t k = 0; k < n; k++) {
+            FACET_TRY(measure(b, k, parts[part], err));
+            FACET_TRY(
+                facet_report_progress(b->opts->report, "prove", part * n + k + 1, 2 * n, err));
+        }
+        if (part == 0) FACET_TRY(judge(b, err));
     }
     return write_proof(b, err);
 }

@@ -50,6 +50,7 @@ extern "C" {
     X(MISMATCH, 3, "mismatch", "two inputs do not belong together")                                \
     X(REFUSED, 4, "refused", "refused by the chosen mode")                                         \
     X(CHECK, 4, "check-failed", "a check failed")                                                  \
+    X(QUALITY, 4, "quality", "worse than the quality that was asked for")                          \
     X(NO_MEMORY, 5, "no-memory", "out of memory")                                                  \
     X(NO_SPACE, 5, "no-space", "no space left")                                                    \
     X(PERMISSION, 5, "permission", "permission denied or unsafe ownership")                        \
@@ -175,7 +176,8 @@ FACET_API facet_status facet_session_next(facet_session *session, uint32_t token
 // Draws from logits (vocab) without a session; logits are left as they are.
 FACET_API facet_status facet_session_sample(facet_session *session, const float *logits,
                                             facet_sampler *sampler, uint32_t *id, facet_err *err);
-// Switches to another family: a function table and a pointer; the KV cache stays.
+// Switches to another family: a function table and a pointer. The KV cache stays: tokens of the
+// context are as the family left them that read them. An unknown name changes nothing.
 FACET_API facet_status facet_session_family(facet_session *session, const char *family,
                                             facet_err *err);
 // Forgets the context from position n on (n <= the current length).

@@ -9,6 +9,7 @@
 #include "compiler/build.h"
 #include "model/samples.h"
 #include "tools/output.h"
+#include "tools/partial.h"
 
 typedef struct facet_steps_opts {
     const char *out;
@@ -23,8 +24,13 @@ typedef struct facet_steps_opts {
     // cluster
     const char *families; // NULL: not given
     // compile
+    uint64_t calibration_tokens; // 0: not given
     const char *budget, *compensate, *quant, *target, *source;
     bool no_proof;
+    double quality; // 0: not given
+    bool prove_own; // no option: see facet_build_opts
+    // plan
+    const char *keeps; // NULL: not given
 } facet_steps_opts;
 
 extern const facet_steps_opts facet_steps_defaults;
@@ -45,7 +51,7 @@ extern const facet_steps_opts facet_steps_defaults;
 
 #define FACET_STEPS_PREDICT_ROWS                                                                   \
     FACET_OPT_LIST("--task", FACET_STEPS_FIELD(tasks), "NAME=FILE",                                \
-                   "A task and its prompts, .jsonl or .txt; once for every task."),                \
+                   "A task and its prompts, .jsonl or .txt; once for every file."),                \
         FACET_OPT_TEXT("--predictor", NULL, FACET_STEPS_FIELD(predictor), "NAME",                  \
                        "stats, energy, glass or random (stats)."),                                 \
         FACET_OPT_COUNT(                                                                           \
@@ -65,11 +71,16 @@ extern const facet_steps_opts facet_steps_defaults;
     FACET_OPT_TEXT("--families", NULL, FACET_STEPS_FIELD(families), "K|auto|label",                \
                    "How many, or one a task (label when every task has a name, else auto).")
 
-#define FACET_STEPS_COMPILE_ROWS                                                                   \
-    FACET_OPT_CHOICE("--budget", FACET_STEPS_FIELD(budget), "uniform/global",                      \
-                     "Shares of the layers (uniform; global is not built yet)."),                  \
+#define FACET_STEPS_REPAIR_ROWS                                                                    \
+    FACET_OPT_CHOICE("--budget", FACET_STEPS_FIELD(budget), "uniform|global",                      \
+                     "The same share of every layer, or moved to where it helps most (uniform)."), \
+        FACET_OPT_COUNT("--calibration-tokens", NULL, FACET_STEPS_FIELD(calibration_tokens), "N",  \
+                        "At most N tokens calibrate a family (8192).", 64, 16777216),              \
         FACET_OPT_CHOICE("--compensate", FACET_STEPS_FIELD(compensate), "none|bias|refit",         \
-                         "What repairs the dropped channels (refit)."),                            \
+                         "What repairs the dropped channels (refit).")
+
+#define FACET_STEPS_COMPILE_ROWS                                                                   \
+    FACET_STEPS_REPAIR_ROWS,                                                                       \
         FACET_OPT_CHOICE("--quant", FACET_STEPS_FIELD(quant), "keep/q8|q4",                        \
                          "Types of the shared weights (keep; q8 and q4 are not built yet)."),      \
         FACET_OPT_TEXT(                                                                            \
@@ -78,25 +89,40 @@ extern const facet_steps_opts facet_steps_defaults;
         FACET_OPT_TEXT("--source", NULL, FACET_STEPS_FIELD(source), "DIR",                         \
                        "Also write the emitted sources there."),                                   \
         FACET_OPT_FLAG("--no-proof", NULL, FACET_STEPS_FIELD(no_proof),                            \
-                       "Do not measure held-out perplexities.")
+                       "Do not measure held-out perplexities."),                                   \
+        FACET_OPT_REAL("--quality", FACET_STEPS_FIELD(quality), "R",                               \
+                       "Held-out perplexity over dense, at most; without --keep the smallest "     \
+                       "that does of 0.25, 0.33, 0.5, 0.66, 0.75, 0.9 (off).",                     \
+                       1, 1000, true)
 
 // Options that a table cannot judge: all of them, before any work. Wrong ones are FACET_USAGE.
 facet_status facet_steps_check_predict(const facet_steps_opts *opts, facet_err *err);
 facet_status facet_steps_check_cluster(const facet_steps_opts *opts, facet_err *err);
 facet_status facet_steps_check_compile(const facet_tool *tool, const facet_steps_opts *opts,
                                        facet_err *err);
-// The output is named and may be written.
-facet_status facet_steps_check_output(const facet_tool *tool, const facet_steps_opts *opts,
-                                      facet_err *err);
 
-// Tasks to scores and masks. Free *out with facet_mask_set_fini.
+// What their commands have in common: checks that the output is named and may be written, runs the
+// step, which fills the document, and prints it.
+typedef facet_status facet_steps_fn(facet_tool *tool, const facet_steps_opts *opts,
+                                    const facet_strings *args, cJSON *doc, facet_err *err);
+facet_status facet_steps_run(facet_tool *tool, const facet_steps_opts *opts,
+                             const facet_strings *args, facet_steps_fn *step, facet_err *err);
+
+// Tasks to scores and masks; what is finished goes into `partial`, which may be NULL. Free *out
+// with facet_mask_set_fini.
 facet_status facet_steps_predict(facet_tool *tool, const facet_steps_opts *opts,
-                                 const facet_model *model, facet_mask_set *out, facet_err *err);
+                                 const facet_model *model, facet_partial *partial,
+                                 facet_mask_set *out, facet_err *err);
 // Masks to families; the curve of the choice goes into `doc`. Free with facet_family_set_fini.
 facet_status facet_steps_cluster(facet_tool *tool, const facet_steps_opts *opts,
                                  const facet_mask_set *set, facet_family_set *out, cJSON *doc,
                                  facet_err *err);
-// Families to a published bundle; adds what inspect prints, cache{} and seconds_by_step{} to `doc`.
+// Families to a published bundle. Free *result with facet_build_result_fini. With a quality and no
+// keep it tries one keep after the other; quality{limit, keep, tried[]} then goes into `doc`.
+facet_status facet_steps_build(facet_tool *tool, const facet_steps_opts *opts,
+                               const facet_model *model, const facet_family_set *families,
+                               facet_build_result *result, cJSON *doc, facet_err *err);
+// The same; adds what inspect prints, cache{} and seconds_by_step{} to `doc`.
 facet_status facet_steps_compile(facet_tool *tool, const facet_steps_opts *opts,
                                  const facet_model *model, const facet_family_set *families,
                                  cJSON *doc, facet_err *err);

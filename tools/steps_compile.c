@@ -10,16 +10,14 @@ facet_status facet_steps_check_compile(const facet_tool *tool, const facet_steps
                                        facet_err *err)
 {
     facet_targets targets;
+    if (opts->quality > 0 && opts->no_proof)
+        return facet_fail(err, FACET_USAGE,
+                          "--quality: is judged by the proof; leave out --no-proof");
+    if (opts->quality > 0 && opts->source != NULL)
+        return facet_fail(err, FACET_USAGE,
+                          "--source: does not go with --quality, which may leave no bundle; build "
+                          "again with --keep and without it");
     return facet_targets_find(tool, opts->target, &targets, err);
-}
-
-facet_status facet_steps_check_output(const facet_tool *tool, const facet_steps_opts *opts,
-                                      facet_err *err)
-{
-    if (opts->out == NULL || opts->out[0] == '\0')
-        return facet_fail(err, FACET_USAGE, "-o: the output is not named; see facet %s --help",
-                          tool->command);
-    return facet_output_check(opts->out, opts->force, err);
 }
 
 // Masks of one model mean nothing for another: another shape is an error, other weights a warning.
@@ -62,6 +60,8 @@ static void add_family(const facet_build_result *result, uint32_t i, cJSON *arra
         {"held_samples", (double)family->held_samples},
         {"held_tokens", (double)family->held_tokens},
         {"duplicates", (double)family->duplicates},
+        {"budget_loss_uniform", family->loss_uniform},
+        {"budget_loss_chosen", family->loss_chosen},
         {"recall", family->recall},
         {"down_bits", family->down_bits},
         {"layer_error", family->layer_error},
@@ -84,7 +84,7 @@ static void add_family(const facet_build_result *result, uint32_t i, cJSON *arra
 static void add_result(const facet_build_result *result, cJSON *doc)
 {
     // The proof, when there is one, says it all.
-    if (!cJSON_IsObject(cJSON_GetObjectItemCaseSensitive(doc, "proof"))) {
+    if (cJSON_IsNull(cJSON_GetObjectItemCaseSensitive(doc, "proof"))) {
         cJSON *figures = facet_doc_array(doc, "figures");
         for (uint32_t i = 0; i < result->n_families; i++)
             add_family(result, i, figures);
@@ -102,21 +102,78 @@ static void add_result(const facet_build_result *result, cJSON *doc)
 // ---- the step
 // -------------------------------------------------------------------------------------
 
-static facet_status build(facet_tool *tool, const facet_steps_opts *opts, const facet_model *model,
-                          const facet_family_set *families, facet_build_result *result,
-                          facet_err *err)
+typedef struct build_job {
+    facet_tool *tool;
+    const facet_steps_opts *opts;
+    const facet_model *model;
+    const facet_family_set *families;
+    facet_build_opts build;
+    facet_build_result *result;
+} build_job;
+
+static facet_status build_bundle(const build_job *job, facet_err *err)
+{
+    const facet_build_ops ops = facet_glue_build(job->tool);
+    return facet_build_bundle(job->model, job->families, &job->build, &ops, job->opts->out,
+                              job->result, err);
+}
+
+// The smallest keep of the list whose families are all good enough. With --force the last one is
+// published whatever it is worth.
+static facet_status build_smallest(build_job *job, cJSON *tried, facet_err *err)
+{
+    static const double keeps[] = {0.25, 0.33, 0.5, 0.66, 0.75, 0.9};
+    for (size_t i = 0;; i++) {
+        const bool last = i + 1 == FACET_COUNT_OF(keeps);
+        facet_err why = {.offset = -1};
+        job->build.keep = keeps[i];
+        job->build.quality_warns = last && job->opts->force;
+        const facet_status status = build_bundle(job, &why);
+        if (status != FACET_QUALITY || last) {
+            if (status != FACET_OK) *err = why;
+            return status;
+        }
+        facet_output_note(job->tool, "%s", why.message);
+        cJSON *item = facet_doc_push_object(tried);
+        facet_doc_number(item, "keep", keeps[i]);
+        facet_doc_text(item, "reason", why.message);
+    }
+}
+
+static facet_status build_to_quality(build_job *job, cJSON *doc, facet_err *err)
+{
+    cJSON *object = facet_doc_object(doc, "quality");
+    cJSON *tried = facet_doc_array(object, "tried");
+    facet_doc_number(object, "limit", job->opts->quality);
+    job->build.quality_warns = job->opts->force;
+    const facet_status status =
+        job->opts->keep > 0 ? build_bundle(job, err) : build_smallest(job, tried, err);
+    facet_doc_number(object, "keep", job->build.keep);
+    return status;
+}
+
+facet_status facet_steps_build(facet_tool *tool, const facet_steps_opts *opts,
+                               const facet_model *model, const facet_family_set *families,
+                               facet_build_result *result, cJSON *doc, facet_err *err)
 {
     facet_targets targets;
     facet_cc cc;
     facet_cache *cache = NULL;
+    FACET_TRY(check_model(tool, model, families, err));
     FACET_TRY(facet_targets_find(tool, opts->target, &targets, err));
     if (targets.n > 0) {
         FACET_TRY(facet_cc_find(tool->env.compiler, &cc, err));
         FACET_TRY(facet_tool_cache(tool, &cache, err));
     }
-    facet_build_opts build_opts = {
+    build_job job = {
+        .tool = tool, .opts = opts, .model = model, .families = families, .result = result};
+    job.build = (facet_build_opts){
         .keep = opts->keep,
+        .budget_global = strcmp(opts->budget, "global") == 0,
+        .calibration_tokens = opts->calibration_tokens,
         .prove = !opts->no_proof,
+        .prove_own = opts->prove_own,
+        .quality = opts->quality,
         .seed = opts->seed,
         .targets = targets.names,
         .n_targets = targets.n,
@@ -127,13 +184,12 @@ static facet_status build(facet_tool *tool, const facet_steps_opts *opts, const 
         .report = &tool->report,
     };
     facet_status status = FACET_OK;
-    if (!facet_compensation_find(opts->compensate, &build_opts.compensate))
+    if (!facet_compensation_find(opts->compensate, &job.build.compensate))
         status =
             facet_fail(err, FACET_USAGE, "--compensate %s: is none of none, bias, refit; choose",
                        opts->compensate);
-    const facet_build_ops ops = facet_glue_build(tool);
     if (status == FACET_OK)
-        status = facet_build_bundle(model, families, &build_opts, &ops, opts->out, result, err);
+        status = opts->quality > 0 ? build_to_quality(&job, doc, err) : build_bundle(&job, err);
     facet_cache_close(cache);
     return status;
 }
@@ -143,9 +199,8 @@ facet_status facet_steps_compile(facet_tool *tool, const facet_steps_opts *opts,
                                  cJSON *doc, facet_err *err)
 {
     facet_build_result result = {0};
-    FACET_TRY(check_model(tool, model, families, err));
-    facet_status status = build(tool, opts, model, families, &result, err);
-    if (status == FACET_OK) status = facet_describe_bundle(opts->out, doc, err);
+    facet_status status = facet_steps_build(tool, opts, model, families, &result, doc, err);
+    if (status == FACET_OK) status = facet_describe_bundle(tool, opts->out, doc, err);
     if (status == FACET_OK) add_result(&result, doc);
     facet_build_result_fini(&result);
     return status;

@@ -273,7 +273,7 @@ static facet_family_set make_families(const facet_model *model, double keep)
     set.model = none;
     set.labels = labels;
     set.scores = calloc((size_t)n * hp->n_layers * hp->d_ff, sizeof(float));
-    set.samples = (facet_samples){calloc(n * length, 4), calloc(n, 4), n, n * length};
+    set.samples = (facet_samples){calloc(n * length, 4), calloc(n, 4), n, n * length, NULL};
     for (uint32_t i = 0; i < n; i++) {
         labels[i] = i % 2 ? second : first;
         set.samples.lengths[i] = length;
@@ -425,6 +425,45 @@ static void test_none(void **state)
     build_one("Q4_0", "192", 0.33, FACET_COMPENSATE_NONE);
 }
 
+// Moved between layers, a family's tiles are as many as with uniform shares; a layer keeps some.
+static void test_global_budget(void **state)
+{
+    (void)state;
+    facet_model *model = make_model("F32", "256");
+    assert_non_null(model);
+    facet_family_set families = make_families(model, 0.5);
+    fake f = {0};
+    const facet_build_ops ops = ops_of(&f);
+    const facet_build_opts opts = {.budget_global = true};
+    facet_build_result result;
+    facet_err err;
+    char out[96];
+    snprintf(out, sizeof out, "%s/global.facet", box);
+    if (facet_build_bundle(model, &families, &opts, &ops, out, &result, &err) != FACET_OK)
+        fail_msg("%s", err.message);
+    facet_manifest manifest = load_manifest(out);
+    for (uint32_t k = 1; k < manifest.n_families; k++) {
+        uint32_t tiles = 0;
+        for (uint32_t l = 0; l < model->hp.n_layers; l++) {
+            uint32_t layer = 0;
+            const uint32_t *runs = facet_manifest_runs(&manifest.families[k], l);
+            for (uint32_t i = 0; i < manifest.families[k].n_runs[l]; i++)
+                layer += runs[2 * i + 1];
+            assert_in_range(layer, 1, 8);
+            tiles += layer;
+        }
+        assert_int_equal(tiles, 4 * model->hp.n_layers);
+        const facet_build_family *family = &result.families[k - 1];
+        assert_true(family->loss_uniform > 0);
+        assert_true(family->loss_chosen <= family->loss_uniform);
+    }
+    facet_manifest_fini(&manifest);
+    facet_build_result_fini(&result);
+    facet_dir_remove(out, NULL);
+    facet_family_set_fini(&families);
+    facet_model_close(model);
+}
+
 static void test_everything_kept(void **state)
 {
     (void)state;
@@ -538,9 +577,13 @@ static void test_out_of_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_refit),         cmocka_unit_test(test_ragged_float),
-        cmocka_unit_test(test_none),          cmocka_unit_test(test_everything_kept),
-        cmocka_unit_test(test_failures),      cmocka_unit_test(test_dense_only),
+        cmocka_unit_test(test_refit),
+        cmocka_unit_test(test_ragged_float),
+        cmocka_unit_test(test_none),
+        cmocka_unit_test(test_global_budget),
+        cmocka_unit_test(test_everything_kept),
+        cmocka_unit_test(test_failures),
+        cmocka_unit_test(test_dense_only),
         cmocka_unit_test(test_out_of_memory),
     };
     snprintf(box, sizeof box, "/tmp/facet-test-build.XXXXXX");

@@ -57,7 +57,7 @@ wrong() {
 
 status_is 2 "facet" "$FACET"
 for name in tune train serve export report frobnicate; do wrong 2 $name; done
-for name in inspect tokenize predict cluster compile build run eval bench verify cache; do
+for name in inspect tokenize predict cluster plan compile build run eval bench verify cache; do
     wrong 2 $name
     wrong 2 $name --frobnicate
     status_is 0 "facet $name --help" "$FACET" $name --help
@@ -93,7 +93,7 @@ wrong 2 predict model.gguf extra $T -o new.masks
 wrong 2 cluster good.masks
 wrong 2 cluster good.masks -o new.families --families none
 wrong 2 cluster good.masks -o new.families --families 0
-wrong 2 compile model.gguf good.families -o new.facet --budget global
+wrong 2 compile model.gguf good.families -o new.facet --budget sideways
 wrong 2 compile model.gguf good.families -o new.facet --quant q8
 wrong 2 compile model.gguf good.families -o new.facet --quant q4
 wrong 2 compile model.gguf good.families -o new.facet --quant q3
@@ -102,6 +102,24 @@ wrong 2 compile model.gguf good.families -o new.facet --target sm_90a
 wrong 2 compile model.gguf good.families -o new.facet --target compute_80
 wrong 2 compile model.gguf good.families -o new.facet --target pentium
 wrong 2 compile model.gguf good.families -o new.facet --target native,,native
+for quality in 1 0.9 0 -1 nan inf x ""; do
+    wrong 2 compile model.gguf good.families -o new.facet --quality "$quality"
+done
+wrong 2 compile model.gguf good.families -o new.facet --quality 1.1 --no-proof
+wrong 2 build model.gguf $T -o new.facet --quality 1.1 --source new.sources
+wrong 2 plan model.gguf
+wrong 2 plan model.gguf good.masks $T
+wrong 2 plan model.gguf good.masks extra
+wrong 2 plan model.gguf good.families --families label
+wrong 2 plan model.gguf $T --keep 0.5
+wrong 2 plan model.gguf $T -o new.plan
+wrong 2 plan model.gguf $T --predictor magic
+for keeps in 0 1.1 nan x "" 0.5, 0.5,,1 0.5:1 0.5,0; do
+    wrong 2 plan model.gguf $T --keeps "$keeps"
+done
+for families in 0 none "" 1, 1,,label label,x; do
+    wrong 2 plan model.gguf $T --families "$families"
+done
 wrong 2 run good.facet
 wrong 2 run good.facet -p a -f b
 wrong 2 run good.facet -p a --temp -1
@@ -118,6 +136,16 @@ wrong 2 eval good.facet
 wrong 2 eval good.facet --ppl text.txt --complete code.jsonl
 wrong 2 eval good.facet --complete code.jsonl
 wrong 2 eval good.facet --ppl text.txt --family auto
+wrong 2 eval good.facet --agree
+wrong 2 eval good.facet --agree code.jsonl --ppl text.txt
+wrong 2 eval good.facet --agree code.jsonl --complete code.jsonl -o new.jsonl
+wrong 2 eval good.facet --agree code.jsonl --family auto
+wrong 2 eval good.facet --agree code.jsonl -o new.jsonl
+wrong 2 eval good.facet --agree code.jsonl --stop x
+wrong 2 eval good.facet --agree code.jsonl -n 0
+wrong 2 eval good.facet --agree code.jsonl --limit 0
+wrong 2 eval good.facet --agree code.jsonl --ctx 100000
+wrong 2 eval good.facet --complete code.jsonl -o new.jsonl --ctx 100000
 wrong 2 bench good.facet --ablate
 wrong 2 bench good.facet --batch 2
 wrong 2 bench good.facet --format xml
@@ -150,6 +178,12 @@ wrong 3 compile model.gguf good.masks -o new.facet
 wrong 3 compile model.gguf missing.families -o new.facet
 wrong 3 compile missing.gguf good.families -o new.facet
 wrong 3 compile other.gguf good.families -o new.facet
+wrong 3 plan missing.gguf $T
+wrong 3 plan other.gguf good.families
+for input in missing.families text.txt good.facet nan.masks cut.masks; do
+    wrong 3 plan model.gguf $input
+done
+wrong 3 plan model.gguf good.masks --families 1,1000 --keeps 1 --mode generic
 for task in missing.jsonl number.jsonl nojson.jsonl nofield.jsonl role.jsonl latin.jsonl \
     zero.jsonl blank.jsonl \
     empty.jsonl empty.txt model.gguf; do
@@ -161,6 +195,13 @@ check_json "a bad record" "d['error']['file'] == 'number.jsonl' and d['error']['
     < out.txt
 wrong 3 eval good.facet --complete number.jsonl -o new.jsonl
 wrong 3 eval good.facet --complete text.txt -o new.jsonl
+wrong 3 eval good.facet --complete code.jsonl -o new.jsonl --ctx 4
+for task in missing.jsonl number.jsonl nojson.jsonl empty.jsonl text.txt; do
+    wrong 3 eval good.facet --agree $task
+done
+wrong 3 eval good.facet --agree code.jsonl --ctx 4
+wrong 3 eval good.facet --agree code.jsonl --family nobody
+wrong 3 eval missing.facet --agree code.jsonl
 wrong 3 eval good.facet --ppl empty.txt
 wrong 3 eval good.facet --ppl missing.txt
 for family in nobody DENSE "" ../x; do

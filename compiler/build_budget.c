@@ -1,0 +1,303 @@
+// SPDX-License-Identifier: Apache-2.0
+// What does the whole model lose when one layer keeps a share of its channels? Measured on dense
+// inputs, layer by layer, on the family's calibration text:
+//
+//     error of the layer's refit at each ratio, on the judging tokens (layer_fit.c)
+//     damage at the end: one ratio is carried through the dense layers above; squared distance of
+//     the normed final states to the dense ones, relative
+//     cost(layer, ratio) = damage(layer) * error(ratio) / error(carried ratio)
+//
+// The distance of final states has no sampling noise of labels: a few hundred tokens rank layers
+// whose losses differ by less than a loss measured on the same tokens could tell.
+#include <math.h>
+#include <string.h>
+
+#include "base/bits.h"
+#include "compiler/budget.h"
+#include "compiler/build_parts.h"
+#include "compiler/layer_fit.h"
+#include "compiler/select.h"
+
+enum { budget_tokens = 4096, carried_point = 2 };
+
+typedef struct survey {
+    facet_building *b;
+    uint32_t family;
+    facet_samples samples, judging; // `judging` is a view of the judging samples
+    uint64_t n_fit;
+    facet_layer_fit fit;
+    void *stream, *dense; // in front of the layer's FFN, behind it; all samples
+    void *judge;          // in front of the layer; judging samples
+    float *final;         // (judging tokens, d) normed final states of the dense model
+    uint32_t *order;      // (d_ff) scratch
+    uint8_t *bits;
+    double *cost; // (n_layers, FACET_BUDGET_POINTS)
+    facet_trail trail;
+    double ridge;
+} survey;
+
+static void survey_fini(survey *s)
+{
+    const facet_build_ops *ops = s->b->ops;
+    const facet_alloc *alloc = s->b->alloc;
+    if (s->stream) ops->stream_free(ops->ctx, s->stream);
+    if (s->dense) ops->stream_free(ops->ctx, s->dense);
+    if (s->judge) ops->stream_free(ops->ctx, s->judge);
+    facet_layer_fit_fini(&s->fit);
+    facet_build_samples_fini(&s->samples, alloc);
+    facet_mem_free(alloc, s->final);
+    facet_mem_free(alloc, s->order);
+    facet_mem_free(alloc, s->bits);
+    facet_mem_free(alloc, s->cost);
+    facet_mem_free(alloc, s->trail.x);
+    facet_mem_free(alloc, s->trail.energy);
+}
+
+// Samples stand whole on one side of n_fit unless a single one was cut; then its tail judges.
+static void view_judging(survey *s)
+{
+    uint64_t first = 0;
+    uint32_t i = 0;
+    while (i + 1 < s->samples.n && first + s->samples.lengths[i] <= s->n_fit)
+        first += s->samples.lengths[i++];
+    s->judging = s->samples;
+    s->judging.tokens += first;
+    s->judging.lengths += i;
+    s->judging.n -= i;
+    s->judging.n_tokens -= first;
+}
+
+// The rest of the dense layers; the normed final state of every token into `out`.
+static facet_status finish(const survey *s, void *stream, uint32_t layer, float *out,
+                           facet_err *err)
+{
+    const facet_build_ops *ops = s->b->ops;
+    const facet_hparams *hp = &s->b->model->hp;
+    for (; layer < hp->n_layers; layer++) {
+        FACET_TRY(ops->stream_attn(ops->ctx, stream, err));
+        FACET_TRY(ops->stream_ffn(ops->ctx, stream, NULL, NULL, err));
+    }
+    const float *x = ops->stream_x(ops->ctx, stream);
+    for (uint64_t t = 0; t < s->judging.n_tokens; t++) {
+        double sum = 0;
+        for (uint32_t i = 0; i < hp->d_model; i++)
+            sum += (double)x[t * hp->d_model + i] * (double)x[t * hp->d_model + i];
+        const float scale = (float)(1.0 / sqrt(sum / hp->d_model + (double)hp->rms_eps));
+        for (uint32_t i = 0; i < hp->d_model; i++)
+            out[t * hp->d_model + i] = scale * x[t * hp->d_model + i];
+    }
+    return FACET_OK;
+}
+
+static facet_status survey_init(survey *s, facet_err *err)
+{
+    facet_building *b = s->b;
+    const facet_build_ops *ops = b->ops;
+    const facet_hparams *hp = &b->model->hp;
+    const facet_family_split *split = &b->splits[s->family];
+    FACET_TRY(facet_build_samples(&b->families->samples, split->calibrate, split->n_calibrate,
+                                  budget_tokens, b->alloc, &s->samples, &s->n_fit, err));
+    view_judging(s);
+    FACET_TRY(facet_layer_fit_init(&s->fit, b, s->samples.n_tokens, s->n_fit, err));
+    const size_t row = hp->d_model * sizeof(float);
+    s->final = facet_mem_new(b->alloc, s->judging.n_tokens, row);
+    s->order = facet_mem_new(b->alloc, hp->d_ff, sizeof *s->order);
+    s->bits = facet_mem_new(b->alloc, facet_bits_bytes(hp->d_ff), 1);
+    s->cost = facet_mem_new(b->alloc, hp->n_layers, FACET_BUDGET_POINTS * sizeof *s->cost);
+    s->trail.x = facet_mem_new(b->alloc, s->samples.n_tokens * hp->n_layers, row);
+    s->trail.energy = facet_mem_new(b->alloc, hp->n_layers, sizeof(double));
+    if (!s->final || !s->order || !s->bits || !s->cost || !s->trail.x || !s->trail.energy)
+        return facet_fail_memory(err,
+                                 (s->samples.n_tokens * hp->n_layers + s->judging.n_tokens) * row);
+    FACET_TRY(ops->stream_new(ops->ctx, b->model, &s->samples, &s->stream, err));
+    FACET_TRY(ops->stream_copy(ops->ctx, s->stream, &s->dense, err));
+    FACET_TRY(ops->stream_new(ops->ctx, b->model, &s->judging, &s->judge, err));
+    void *whole;
+    FACET_TRY(ops->stream_copy(ops->ctx, s->judge, &whole, err));
+    const facet_status status = finish(s, whole, 0, s->final, err);
+    ops->stream_free(ops->ctx, whole);
+    return status;
+}
+
+// The layer's best channels by the family's scores, ascending; returns how many.
+static uint32_t best_channels(survey *s, uint32_t layer, uint32_t tiles, uint32_t *channels)
+{
+    const facet_family_set *families = s->b->families;
+    const uint32_t f = families->d_ff, n = tiles * FACET_TILE < f ? tiles * FACET_TILE : f;
+    const float *scores =
+        families->scores + ((size_t)s->family * families->n_layers + layer) * families->d_ff;
+    uint32_t at = 0;
+    facet_select_top(scores, f, n, s->order, s->bits);
+    for (uint32_t j = 0; j < f; j++)
+        if (facet_bits_get(s->bits, j)) channels[at++] = j;
+    return n;
+}
+
+// Relative squared distance of the final states when the layer at hand is what s->fit holds.
+static facet_status carry(survey *s, uint32_t layer, double *damage, facet_err *err)
+{
+    const facet_build_ops *ops = s->b->ops;
+    const size_t n = (size_t)s->judging.n_tokens * s->fit.d;
+    const facet_build_custom custom = {s->fit.ascending, s->fit.n_kept, s->fit.rows,
+                                       s->fit.rows + (size_t)s->fit.n_kept * s->fit.d};
+    float *states = facet_mem_new(s->b->alloc, n, sizeof *states);
+    if (!states) return facet_fail_memory(err, n * sizeof *states);
+    void *branch = NULL;
+    facet_status status;
+    FACET_TRY_GOTO(ops->stream_copy(ops->ctx, s->judge, &branch, err), done);
+    FACET_TRY_GOTO(ops->stream_custom(ops->ctx, branch, &custom, err), done);
+    FACET_TRY_GOTO(finish(s, branch, layer + 1, states, err), done);
+    double distance = 0, size = 0;
+    for (size_t i = 0; i < n; i++) {
+        const double difference = (double)(states[i] - s->final[i]);
+        distance += difference * difference;
+        size += (double)s->final[i] * (double)s->final[i];
+    }
+    *damage = size > 0 ? distance / size : 0;
+done:
+    if (branch) ops->stream_free(ops->ctx, branch);
+    facet_mem_free(s->b->alloc, states);
+    return status;
+}
+
+static facet_status survey_layer(survey *s, uint32_t layer, facet_err *err)
+{
+    const facet_build_ops *ops = s->b->ops;
+    double *cost = s->cost + (size_t)layer * FACET_BUDGET_POINTS, damage = 0;
+    FACET_TRY(facet_layer_fit_dense(&s->fit, s->dense, err));
+    const size_t cells = (size_t)s->samples.n_tokens * s->fit.d;
+    float *trail = s->trail.x + layer * cells;
+    memcpy(trail, ops->stream_x(ops->ctx, s->dense), cells * sizeof *trail);
+    s->trail.energy[layer] = s->fit.energy;
+    const float *dense = s->fit.residual ? trail : NULL;
+    FACET_TRY(ops->stream_attn(ops->ctx, s->stream, err));
+    FACET_TRY(ops->stream_attn(ops->ctx, s->judge, err));
+    for (int i = 1; i < FACET_BUDGET_POINTS - 1; i++) {
+        facet_compensated compensated;
+        const uint32_t tiles = facet_select_tiles(s->fit.d_ff, facet_budget_ratios[i]);
+        const uint32_t n = best_channels(s, layer, tiles, s->fit.channels);
+        FACET_TRY(facet_layer_fit_begin(&s->fit, layer, n, err));
+        FACET_TRY(facet_layer_fit_look(&s->fit, s->stream, dense, err));
+        FACET_TRY(facet_compensate_layer(&s->fit.moments, s->b->opts->compensate, layer, &s->ridge,
+                                         s->fit.rows, &compensated, err));
+        cost[i] = s->fit.energy > 0 ? compensated.error / s->fit.energy : 0;
+        if (i == carried_point) FACET_TRY(carry(s, layer, &damage, err));
+    }
+    const double scale = cost[carried_point] > 0 ? damage / cost[carried_point] : 0;
+    cost[0] = 1; // all of the output is missing
+    for (int i = 0; i < FACET_BUDGET_POINTS; i++)
+        cost[i] *= scale;
+    facet_report_log(s->b->opts->report, FACET_LOG_INFO,
+                     "budget of %s, layer %u: cost %.6f %.6f %.6f of keeping 25, 50, 75 %%",
+                     s->b->families->names[s->family], layer, cost[1], cost[2], cost[3]);
+    ops->stream_free(ops->ctx, s->stream);
+    s->stream = NULL;
+    FACET_TRY(ops->stream_copy(ops->ctx, s->dense, &s->stream, err));
+    FACET_TRY(ops->stream_ffn(ops->ctx, s->judge, NULL, NULL, err));
+    return facet_report_progress(s->b->opts->report, "budget", layer + 1, s->b->model->hp.n_layers,
+                                 err);
+}
+
+// ---- candidates
+// ----------------------------------------------------------------------------------
+
+// Costs add up only as long as no layer repairs another; a residual target does repair. So uniform
+// shares, a mild move and the whole move are tried on the model, and the least loss wins.
+static const double moves[] = {0.0, 0.5, 1.0}; // power of the costs; 0: uniform
+enum { n_moves = sizeof moves / sizeof moves[0] };
+
+static facet_status share(const survey *s, double move, uint32_t *tiles, facet_err *err)
+{
+    const facet_hparams *hp = &s->b->model->hp;
+    const uint32_t all = facet_select_all(hp->d_ff), n_layers = hp->n_layers;
+    for (uint32_t l = 0; l < n_layers; l++)
+        tiles[l] = facet_select_tiles(hp->d_ff, s->b->keep);
+    if (move <= 0) return FACET_OK;
+    double *cost = facet_mem_new(s->b->alloc, n_layers, FACET_BUDGET_POINTS * sizeof *cost);
+    if (!cost) return facet_fail_memory(err, n_layers * FACET_BUDGET_POINTS * sizeof *cost);
+    for (size_t i = 0; i < (size_t)n_layers * FACET_BUDGET_POINTS; i++)
+        cost[i] = pow(s->cost[i], move);
+    const double total = floor(s->b->keep * hp->d_ff * n_layers / FACET_TILE + 0.5);
+    const uint32_t floor_tiles = all / 8 > 0 ? all / 8 : 1, least = n_layers * floor_tiles;
+    const facet_budget_problem problem = {
+        .n_layers = n_layers,
+        .n_tiles = all,
+        .total = total < least ? least : (uint32_t)total,
+        .floor = floor_tiles,
+        .cost = cost,
+    };
+    const facet_status status = facet_budget_share(&problem, s->b->alloc, tiles, err);
+    facet_mem_free(s->b->alloc, cost);
+    return status;
+}
+
+typedef struct trial {
+    survey *survey;
+    const uint32_t *tiles;
+} trial;
+
+static uint32_t trial_channels(void *ctx, uint32_t layer, uint32_t *channels, uint32_t *n_cols)
+{
+    const trial *t = ctx;
+    *n_cols = t->tiles[layer] * FACET_TILE;
+    return best_channels(t->survey, layer, t->tiles[layer], channels);
+}
+
+static facet_status take_nothing(void *ctx, uint32_t layer, const facet_quantized *down,
+                                 const float *bias, facet_err *err)
+{
+    (void)ctx, (void)layer, (void)down, (void)bias, (void)err;
+    return FACET_OK;
+}
+
+// The judging tokens' loss under a family compiled with those shares, in nats a token.
+static facet_status try_shares(survey *s, const uint32_t *tiles, double *loss, facet_err *err)
+{
+    trial t = {s, tiles};
+    facet_calibrate_job job = {.name = "budget, trial",
+                               .samples = &s->samples,
+                               .n_fit = s->n_fit,
+                               .channels = trial_channels,
+                               .take = take_nothing,
+                               .ctx = &t,
+                               .trail = &s->trail,
+                               .follow = &s->judging};
+    FACET_TRY(facet_build_calibrate(s->b, &job, err));
+    *loss = job.follow_scored > 0 ? job.follow_nats / (double)job.follow_scored : 0;
+    return FACET_OK;
+}
+
+static facet_status choose_shares(survey *s, uint32_t *tiles, facet_err *err)
+{
+    const uint32_t n_layers = s->b->model->hp.n_layers;
+    facet_build_family *out = &s->b->result.families[s->family];
+    uint32_t *tried = facet_mem_new(s->b->alloc, n_layers, sizeof *tried);
+    if (!tried) return facet_fail_memory(err, n_layers * sizeof *tried);
+    facet_status status = FACET_OK;
+    for (int i = 0; i < n_moves && status == FACET_OK; i++) {
+        double loss = 0;
+        status = share(s, moves[i], tried, err);
+        if (status == FACET_OK) status = try_shares(s, tried, &loss, err);
+        if (status != FACET_OK) break;
+        facet_report_log(s->b->opts->report, FACET_LOG_INFO,
+                         "budget of %s: shares moved by power %.1f: %.4f nats",
+                         s->b->families->names[s->family], moves[i], loss);
+        if (i == 0) out->loss_uniform = out->loss_chosen = loss;
+        if (i > 0 && !(loss < out->loss_chosen)) continue;
+        out->loss_chosen = loss;
+        memcpy(tiles, tried, n_layers * sizeof *tiles);
+    }
+    facet_mem_free(s->b->alloc, tried);
+    return status;
+}
+
+facet_status facet_build_budget(facet_building *b, uint32_t family, uint32_t *tiles, facet_err *err)
+{
+    survey s = {.b = b, .family = family, .fit = {.b = b}};
+    facet_status status = survey_init(&s, err);
+    for (uint32_t layer = 0; layer < b->model->hp.n_layers && status == FACET_OK; layer++)
+        status = survey_layer(&s, layer, err);
+    if (status == FACET_OK) status = choose_shares(&s, tiles, err);
+    survey_fini(&s);
+    return status;
+}

@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "compiler/layer_fit.h"
+
+#include <cblas.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+
+void facet_layer_fit_fini(facet_layer_fit *fit)
+{
+    const facet_alloc *alloc = fit->b->alloc;
+    facet_moments_fini(&fit->moments);
+    facet_mem_free(alloc, fit->channels);
+    facet_mem_free(alloc, fit->ascending);
+    facet_mem_free(alloc, fit->order);
+    facet_mem_free(alloc, fit->rows);
+    facet_mem_free(alloc, fit->source);
+    facet_mem_free(alloc, fit->z);
+    facet_mem_free(alloc, fit->wanted);
+    facet_mem_free(alloc, fit->weight);
+    *fit = (facet_layer_fit){.b = fit->b};
+}
+
+facet_status facet_layer_fit_init(facet_layer_fit *fit, const facet_building *b, uint64_t n_tokens,
+                                  uint64_t n_fit, facet_err *err)
+{
+    const facet_alloc *alloc = b->alloc;
+    const uint32_t d = b->model->hp.d_model, d_ff = b->model->hp.d_ff;
+    const size_t places = (size_t)d_ff + FACET_TILE; // a ragged last tile counts as a whole one
+    *fit = (facet_layer_fit){.b = b, .d = d, .d_ff = d_ff, .n_tokens = n_tokens, .n_fit = n_fit};
+    // Behind a post norm only the direction of y counts, and the residual stream cannot be reached
+    // by a linear map: there the layer's own output is the target.
+    fit->post_norm = facet_model_tensor(b->model, FACET_ROLE_FFN_POST, 0) != NULL;
+    fit->residual = b->opts->refit_target != FACET_REFIT_LAYER && !fit->post_norm &&
+                    b->opts->compensate != FACET_COMPENSATE_NONE;
+    fit->channels = facet_mem_new(alloc, places, sizeof *fit->channels);
+    fit->ascending = facet_mem_new(alloc, places, sizeof *fit->ascending);
+    fit->order = facet_mem_new(alloc, places, sizeof *fit->order);
+    fit->rows = facet_mem_new(alloc, (size_t)d_ff + 1, d * sizeof(float));
+    fit->source = facet_mem_new(alloc, d_ff, sizeof(float));
+    fit->wanted = facet_mem_new(alloc, n_tokens, d * sizeof(float));
+    fit->weight = facet_mem_new(alloc, n_tokens, sizeof(float));
+    if (fit->channels && fit->ascending && fit->order && fit->rows && fit->source && fit->wanted &&
+        fit->weight) {
+        for (uint64_t t = 0; t < n_tokens; t++)
+            fit->weight[t] = 1.0f;
+        return FACET_OK;
+    }
+    facet_layer_fit_fini(fit);
+    return facet_fail_memory(err, (n_tokens + d_ff) * d * sizeof(float));
+}
+
+// ---- the layer's channels
+// ------------------------------------------------------------------------
+
+typedef struct placed {
+    uint32_t channel, place;
+} placed;
+
+static int placed_order(const void *a, const void *b)
+{
+    const placed *x = a, *y = b;
+    return (x->channel > y->channel) - (x->channel < y->channel);
+}
+
+facet_status facet_layer_fit_begin(facet_layer_fit *fit, uint32_t layer, uint32_t n_kept,
+                                   facet_err *err)
+{
+    const facet_alloc *alloc = fit->b->alloc;
+    fit->n_kept = n_kept;
+    placed *list = facet_mem_new(alloc, fit->n_kept, sizeof *list);
+    if (!list) return facet_fail_memory(err, fit->n_kept * sizeof *list);
+    for (uint32_t i = 0; i < fit->n_kept; i++)
+        list[i] = (placed){fit->channels[i], i};
+    qsort(list, fit->n_kept, sizeof *list, placed_order);
+    for (uint32_t i = 0; i < fit->n_kept; i++) {
+        fit->ascending[i] = list[i].channel;
+        fit->order[i] = list[i].place;
+    }
+    facet_mem_free(alloc, list);
+    // Rows of the down tensor are outputs: channel j is its column j.
+    const facet_tensor *down = facet_model_tensor(fit->b->model, FACET_ROLE_DOWN, layer);
+    for (uint32_t out = 0; out < fit->d; out++) {
+        facet_tensor_row(down, out, fit->source);
+        for (uint32_t i = 0; i < fit->n_kept; i++)
+            fit->rows[(size_t)i * fit->d + out] = fit->source[fit->channels[i]];
+    }
+    memset(fit->rows + (size_t)fit->n_kept * fit->d, 0, fit->d * sizeof(float));
+    return FACET_OK;
+}
+
+// ---- moments
+// -------------------------------------------------------------------------------------
+
+enum { block_tokens = 1024 }; // summed on their own before they join the sums, for precision
+
+static facet_status reserve_z(facet_layer_fit *fit, facet_err *err)
+{
+    size_t floats;
+    if (!facet_mul_size((size_t)fit->n_tokens, (size_t)fit->n_kept + 1, &floats))
+        return facet_fail_memory(err, SIZE_MAX);
+    if (floats <= fit->z_room) return FACET_OK;
+    facet_mem_free(fit->b->alloc, fit->z);
+    fit->z_room = 0;
+    fit->z = facet_mem_new(fit->b->alloc, floats, sizeof *fit->z);
+    if (!fit->z) return facet_fail_memory(err, floats * sizeof *fit->z);
+    fit->z_room = floats;
+    return FACET_OK;
+}
+
+static double squares(const float *x, size_t n)
+{
+    double sum = 0;
+    for (size_t i = 0; i < n; i++)
+        sum += (double)x[i] * (double)x[i];
+    return sum;
+}
+
+// Energy of y in the tokens of a chunk that judge, rows weighted.
+static void add_energy(facet_layer_fit *fit, const facet_build_chunk *chunk)
+{
+    for (uint32_t t = 0; t < chunk->n; t++) {
+        const double weight = (double)fit->weight[chunk->first + t];
+        if (chunk->first + t < fit->n_fit) continue;
+        fit->energy += weight * weight * squares(chunk->y + (size_t)t * fit->d, fit->d);
+    }
+}
+
+static facet_status tap_dense(void *ctx, const facet_build_chunk *chunk, facet_err *err)
+{
+    (void)err;
+    add_energy(ctx, chunk);
+    return FACET_OK;
+}
+
+typedef struct look {
+    facet_layer_fit *fit;
+    const float *dense; // (n_tokens, d) the dense residual stream behind the layer
+} look;
+
+// Residual targets: z holds the kept channels, ascending.
+static facet_status tap_kept(void *ctx, const facet_build_chunk *chunk, facet_err *err)
+{
+    (void)err;
+    const look *l = ctx;
+    facet_layer_fit *fit = l->fit;
+    const float *dense = l->dense + chunk->first * fit->d;
+    float *wanted = fit->wanted + chunk->first * fit->d;
+    for (uint32_t t = 0; t < chunk->n; t++) {
+        const float *from = chunk->z + (size_t)t * fit->n_kept;
+        float *z = fit->z + (chunk->first + t) * ((size_t)fit->n_kept + 1);
+        for (uint32_t i = 0; i < fit->n_kept; i++)
+            z[fit->order[i]] = from[i];
+        z[fit->n_kept] = 1.0f;
+    }
+    for (size_t i = 0; i < (size_t)chunk->n * fit->d; i++)
+        wanted[i] = dense[i] - chunk->res[i];
+    return FACET_OK;
+}
+
+// The layer's own output as the target: z holds all channels.
+static facet_status tap_all(void *ctx, const facet_build_chunk *chunk, facet_err *err)
+{
+    (void)err;
+    facet_layer_fit *fit = ctx;
+    for (uint32_t t = 0; t < chunk->n; t++) {
+        const float *from = chunk->z + (size_t)t * fit->d_ff, *y = chunk->y + (size_t)t * fit->d;
+        const uint64_t token = chunk->first + t;
+        const float weight =
+            fit->post_norm ? (float)(1.0 / sqrt(squares(y, fit->d) / fit->d + 1e-12)) : 1.0f;
+        float *z = fit->z + token * ((size_t)fit->n_kept + 1);
+        for (uint32_t i = 0; i < fit->n_kept; i++)
+            z[i] = weight * from[fit->channels[i]];
+        z[fit->n_kept] = weight;
+        fit->weight[token] = weight;
+        for (uint32_t i = 0; i < fit->d; i++)
+            fit->wanted[token * fit->d + i] = weight * y[i];
+    }
+    add_energy(fit, chunk);
+    return FACET_OK;
+}
+
+static void sum_moments(facet_layer_fit *fit)
+{
+    for (uint64_t t = 0, n; t < fit->n_tokens; t += n) {
+        const int part = t < fit->n_fit ? FACET_PART_FIT : FACET_PART_JUDGE;
+        const uint64_t end = part == FACET_PART_FIT ? fit->n_fit : fit->n_tokens;
+        n = end - t < block_tokens ? end - t : block_tokens;
+        const facet_moments_rows rows = {(uint32_t)n, fit->z + t * ((size_t)fit->n_kept + 1),
+                                         fit->wanted + t * fit->d};
+        facet_moments_add(&fit->moments, part, &rows);
+    }
+    fit->moments.energy = fit->energy;
+}
+
+facet_status facet_layer_fit_dense(facet_layer_fit *fit, void *dense, facet_err *err)
+{
+    const facet_build_ops *ops = fit->b->ops;
+    fit->energy = 0;
+    FACET_TRY(ops->stream_attn(ops->ctx, dense, err));
+    return ops->stream_ffn(ops->ctx, dense, tap_dense, fit, err);
+}
+
+facet_status facet_layer_fit_look(facet_layer_fit *fit, void *stream, const float *dense,
+                                  facet_err *err)
+{
+    const facet_build_ops *ops = fit->b->ops;
+    FACET_TRY(reserve_z(fit, err));
+    facet_moments_fini(&fit->moments);
+    FACET_TRY(facet_moments_init(&fit->moments, fit->n_kept, fit->d, fit->b->alloc, err));
+    if (dense) {
+        look l = {fit, dense};
+        FACET_TRY(ops->stream_look_kept(ops->ctx, stream, fit->ascending, fit->n_kept, tap_kept, &l,
+                                        err));
+    } else {
+        fit->energy = 0;
+        FACET_TRY(ops->stream_look(ops->ctx, stream, tap_all, fit, err));
+    }
+    sum_moments(fit);
+    return FACET_OK;
+}
+
+void facet_layer_fit_output(facet_layer_fit *fit, const float *rows, const float *bias)
+{
+    const int n = (int)fit->n_kept, d = (int)fit->d, ld = n + 1;
+    for (uint64_t t = 0; t < fit->n_tokens; t++) {
+        float *y = fit->wanted + t * fit->d;
+        for (int i = 0; i < d; i++)
+            y[i] = bias ? bias[i] : 0;
+    }
+    for (uint64_t t = 0, count; t < fit->n_tokens; t += count) {
+        count = fit->n_tokens - t < block_tokens ? fit->n_tokens - t : block_tokens;
+        float *z = fit->z + t * (size_t)ld;
+        // Without the weights that the moments had.
+        for (uint64_t i = 0; fit->post_norm && i < count; i++)
+            cblas_sscal(n, 1.0f / fit->weight[t + i], z + i * (size_t)ld, 1);
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)count, d, n, 1.0f, z, ld, rows,
+                    d, 1.0f, fit->wanted + t * fit->d, d);
+    }
+}
