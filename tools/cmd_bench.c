@@ -78,14 +78,14 @@ static facet_status measure(const facet_tool *tool, const bench_opts *opts, face
 }
 
 static facet_status print(const facet_tool *tool, const bench_opts *opts, cJSON *doc,
-                          facet_err *err)
+                          facet_status status, facet_err *err)
 {
-    if (tool->json) return facet_output_document(tool, doc, err);
+    if (tool->json || status != FACET_OK) return facet_output_result(tool, doc, status, err);
     facet_text text;
     facet_text_init(&text, NULL);
     facet_bench_print(doc, strcmp(opts->format, "csv") == 0, &text);
     cJSON_Delete(doc);
-    facet_status status = facet_text_status(&text, err);
+    status = facet_text_status(&text, err);
     facet_output_clear();
     if (status == FACET_OK) status = facet_output_write(text.data, text.length, err);
     if (status == FACET_OK) status = facet_output_flush(err);
@@ -107,9 +107,7 @@ static facet_status run(facet_tool *tool, const void *opts_given, const facet_st
     if (status == FACET_OK) status = measure(tool, opts, resolved.bundle, &families, doc, err);
     facet_strings_fini(&families);
     facet_resolved_fini(&resolved);
-    if (status == FACET_OK) return print(tool, opts, doc, err);
-    cJSON_Delete(doc);
-    return status;
+    return print(tool, opts, doc, status, err);
 }
 
 const facet_command facet_command_bench = {

@@ -23,7 +23,7 @@ static facet_status families_of(facet_tool *tool, const facet_steps_opts *opts,
 {
     facet_mask_set set = {0};
     uint64_t begin = facet_clock_ns();
-    FACET_TRY(facet_steps_predict(tool, opts, model, &set, err));
+    FACET_TRY(facet_steps_predict(tool, opts, model, NULL, &set, err));
     times->predict = facet_clock_seconds(begin);
     begin = facet_clock_ns();
     facet_status status = facet_steps_cluster(tool, opts, &set, families, doc, err);
@@ -32,13 +32,13 @@ static facet_status families_of(facet_tool *tool, const facet_steps_opts *opts,
     return status;
 }
 
-static facet_status build(facet_tool *tool, const facet_steps_opts *opts, const char *path,
+static facet_status build(facet_tool *tool, const facet_steps_opts *opts, const facet_strings *args,
                           cJSON *doc, facet_err *err)
 {
     facet_model *model;
     facet_family_set families = {0};
     build_times times = {0};
-    FACET_TRY(facet_model_open(path, NULL, &model, err));
+    FACET_TRY(facet_model_open(args->items[0], NULL, &model, err));
     facet_status status = families_of(tool, opts, model, &families, doc, &times, err);
     if (status == FACET_OK) status = facet_steps_compile(tool, opts, model, &families, doc, err);
     facet_family_set_fini(&families);
@@ -50,29 +50,13 @@ static facet_status build(facet_tool *tool, const facet_steps_opts *opts, const 
     return FACET_OK;
 }
 
-static facet_status check(const facet_tool *tool, const facet_steps_opts *opts, facet_err *err)
-{
-    FACET_TRY(facet_steps_check_predict(opts, err));
-    FACET_TRY(facet_steps_check_cluster(opts, err));
-    FACET_TRY(facet_steps_check_compile(tool, opts, err));
-    return facet_steps_check_output(tool, opts, err);
-}
-
 static facet_status run(facet_tool *tool, const void *opts_given, const facet_strings *args,
                         facet_err *err)
 {
-    const facet_steps_opts *opts = opts_given;
-    const uint64_t begin = facet_clock_ns();
-    FACET_TRY(check(tool, opts, err));
-    cJSON *doc = facet_doc_new();
-    facet_doc_text(doc, "output", opts->out);
-    facet_status status = build(tool, opts, args->items[0], doc, err);
-    if (status != FACET_OK) {
-        cJSON_Delete(doc);
-        return status;
-    }
-    facet_doc_number(doc, "seconds", facet_clock_seconds(begin));
-    return facet_output_document(tool, doc, err);
+    FACET_TRY(facet_steps_check_predict(opts_given, err));
+    FACET_TRY(facet_steps_check_cluster(opts_given, err));
+    FACET_TRY(facet_steps_check_compile(tool, opts_given, err));
+    return facet_steps_run(tool, opts_given, args, build, err);
 }
 
 const facet_command facet_command_build = {

@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "base/clock.h"
 #include "tools/steps.h"
 
 static const facet_option options[] = {
@@ -24,19 +23,8 @@ static facet_status compile(facet_tool *tool, const facet_steps_opts *opts,
 static facet_status run(facet_tool *tool, const void *opts_given, const facet_strings *args,
                         facet_err *err)
 {
-    const facet_steps_opts *opts = opts_given;
-    const uint64_t begin = facet_clock_ns();
-    FACET_TRY(facet_steps_check_compile(tool, opts, err));
-    FACET_TRY(facet_steps_check_output(tool, opts, err));
-    cJSON *doc = facet_doc_new();
-    facet_doc_text(doc, "output", opts->out);
-    facet_status status = compile(tool, opts, args, doc, err);
-    if (status != FACET_OK) {
-        cJSON_Delete(doc);
-        return status;
-    }
-    facet_doc_number(doc, "seconds", facet_clock_seconds(begin));
-    return facet_output_document(tool, doc, err);
+    FACET_TRY(facet_steps_check_compile(tool, opts_given, err));
+    return facet_steps_run(tool, opts_given, args, compile, err);
 }
 
 const facet_command facet_command_compile = {

@@ -12,9 +12,7 @@ static facet_status run(facet_tool *tool, const void *opts, const facet_strings 
     (void)opts;
     cJSON *doc = facet_doc_new();
     facet_status status = facet_describe(tool, args->items[0], doc, err);
-    if (status == FACET_OK) return facet_output_document(tool, doc, err);
-    cJSON_Delete(doc);
-    return status;
+    return facet_output_result(tool, doc, status, err);
 }
 
 const facet_command facet_command_inspect = {

@@ -12,8 +12,10 @@ facet_status facet_describe_model(const facet_tool *tool, const facet_model *mod
                                   facet_err *err);
 facet_status facet_describe_masks(const facet_mask_set *set, cJSON *doc, facet_err *err);
 facet_status facet_describe_families(const facet_family_set *set, cJSON *doc, facet_err *err);
-// Reads the manifest and the proof; does not open weights or kernels.
-facet_status facet_describe_bundle(const char *path, cJSON *doc, facet_err *err);
+// Reads the manifest and the proof; does not open weights or kernels. Without --json the proof is
+// a table of its most important figures.
+facet_status facet_describe_bundle(const facet_tool *tool, const char *path, cJSON *doc,
+                                   facet_err *err);
 // `path` by its kind.
 facet_status facet_describe(const facet_tool *tool, const char *path, cJSON *doc, facet_err *err);
 

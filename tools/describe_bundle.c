@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <math.h>
 #include <string.h>
 
 #include "base/file.h"
@@ -38,6 +39,33 @@ static void add_layers(const facet_manifest *manifest, const facet_manifest_fami
     }
 }
 
+// Does `inner` keep nothing that `outer` drops? Runs are ascending and do not touch, so each one of
+// inner must lie within a single one of outer.
+static bool is_nested(const facet_manifest *manifest, const facet_manifest_family *inner,
+                      const facet_manifest_family *outer)
+{
+    const uint32_t *in = inner->runs, *out = outer->runs;
+    for (uint32_t layer = 0; layer < manifest->model.n_layers; layer++) {
+        const uint32_t *end = out + 2 * (size_t)outer->n_runs[layer];
+        for (uint32_t i = 0; i < inner->n_runs[layer]; i++, in += 2) {
+            while (out < end && out[0] + out[1] < in[0] + in[1])
+                out += 2;
+            if (out == end || out[0] > in[0]) return false;
+        }
+        out = end;
+    }
+    return true;
+}
+
+// Dense is left out: everything is nested in it.
+static void add_nested(const facet_manifest *manifest, uint32_t family, cJSON *item)
+{
+    cJSON *nested = facet_doc_array(item, "nested_in");
+    for (uint32_t k = 1; k < manifest->n_families && family > 0; k++)
+        if (k != family && is_nested(manifest, &manifest->families[family], &manifest->families[k]))
+            facet_doc_push_text(nested, manifest->families[k].name);
+}
+
 static void add_families(const facet_manifest *manifest, cJSON *doc)
 {
     cJSON *families = facet_doc_array(doc, "families");
@@ -55,6 +83,7 @@ static void add_families(const facet_manifest *manifest, cJSON *doc)
         facet_doc_number(item, "extra_bytes", (double)family->extra_bytes);
         facet_doc_number(item, "bytes_per_token", (double)family->token_bytes);
         facet_doc_number(item, "packed_bytes_per_token", (double)family->packed_token_bytes);
+        add_nested(manifest, i, item);
         add_layers(manifest, family, item);
     }
 }
@@ -97,25 +126,67 @@ static void add_manifest(const facet_manifest *manifest, cJSON *doc)
     facet_doc_text(doc, "quant", manifest->quant);
 }
 
-static facet_status add_proof(const char *path, cJSON *doc, facet_err *err)
+// ---- the proof
+// ------------------------------------------------------------------------------------
+
+static double number_of(const cJSON *object, const char *name)
+{
+    const cJSON *item = facet_json_find(object, name);
+    return cJSON_IsNumber(item) ? item->valuedouble : (double)NAN;
+}
+
+// People read a table of what matters most; everything is in the document.
+static cJSON *proof_table(const cJSON *proof)
+{
+    cJSON *rows = cJSON_CreateArray();
+    const cJSON *family = facet_json_find(proof, "families");
+    for (family = family != NULL ? family->child : NULL; rows && family; family = family->next) {
+        const cJSON *ppl = facet_json_find(family, "perplexity");
+        const cJSON *others = facet_json_find(ppl, "others");
+        const cJSON *name = facet_json_find(family, "name");
+        const double dense = number_of(ppl, "dense"), own = number_of(ppl, "family");
+        double worst = (double)NAN;
+        for (const cJSON *o = others != NULL ? others->child : NULL; o != NULL; o = o->next)
+            if (cJSON_IsNumber(o)) worst = fmax(worst, o->valuedouble);
+        cJSON *row = facet_doc_push_object(rows);
+        facet_doc_text(row, "family", cJSON_IsString(name) ? name->valuestring : "");
+        facet_doc_number(row, "calibration_tokens", number_of(family, "calibration_tokens"));
+        facet_doc_number(row, "held_tokens", number_of(family, "held_tokens"));
+        facet_doc_number(row, "ppl_dense", dense);
+        facet_doc_number(row, "own", own);
+        facet_doc_number(row, "worst_other", worst);
+        facet_doc_number(row, "random", number_of(ppl, "random"));
+        facet_doc_number(row, "own_over_dense", round(own / dense * 1e4) / 1e4);
+    }
+    return rows;
+}
+
+static facet_status add_proof(const facet_tool *tool, const char *path, cJSON *doc, facet_err *err)
 {
     char file[4096];
     cJSON *proof = NULL;
     FACET_TRY(facet_path_join(file, sizeof file, path, "proof.json", err));
     if (facet_path_exists(file)) FACET_TRY(facet_json_load(file, PROOF_MAX, &proof, err));
-    if (proof == NULL) proof = cJSON_CreateNull();
+    if (proof != NULL && !tool->json) {
+        cJSON *table = proof_table(proof);
+        cJSON_Delete(proof);
+        proof = table;
+    } else if (proof == NULL) {
+        proof = cJSON_CreateNull();
+    }
     if (proof != NULL && cJSON_AddItemToObject(doc, "proof", proof)) return FACET_OK;
     cJSON_Delete(proof);
     return facet_fail_memory(err, sizeof *proof);
 }
 
-facet_status facet_describe_bundle(const char *path, cJSON *doc, facet_err *err)
+facet_status facet_describe_bundle(const facet_tool *tool, const char *path, cJSON *doc,
+                                   facet_err *err)
 {
     facet_manifest manifest;
     FACET_TRY(facet_manifest_load(path, &manifest, err));
     add_manifest(&manifest, doc);
     facet_manifest_fini(&manifest);
-    return add_proof(path, doc, err);
+    return add_proof(tool, path, doc, err);
 }
 
 // ---- any of them
@@ -163,5 +234,5 @@ facet_status facet_describe(const facet_tool *tool, const char *path, cJSON *doc
     case FACET_KIND_BUNDLE:
         break;
     }
-    return facet_describe_bundle(path, doc, err);
+    return facet_describe_bundle(tool, path, doc, err);
 }

@@ -11,8 +11,8 @@
 
 static const facet_command *const commands[] = {
     &facet_command_inspect, &facet_command_tokenize, &facet_command_predict, &facet_command_cluster,
-    &facet_command_compile, &facet_command_build,    &facet_command_run,     &facet_command_eval,
-    &facet_command_bench,   &facet_command_verify,   &facet_command_cache,
+    &facet_command_plan,    &facet_command_compile,  &facet_command_build,   &facet_command_run,
+    &facet_command_eval,    &facet_command_bench,    &facet_command_verify,  &facet_command_cache,
 };
 
 // Names that the contract has settled and that are not built yet.

@@ -49,7 +49,8 @@ typedef struct facet_command {
 } facet_command;
 
 extern const facet_command facet_command_inspect, facet_command_tokenize, facet_command_predict,
-    facet_command_cluster, facet_command_compile, facet_command_build, facet_command_run,
-    facet_command_eval, facet_command_bench, facet_command_verify, facet_command_cache;
+    facet_command_cluster, facet_command_plan, facet_command_compile, facet_command_build,
+    facet_command_run, facet_command_eval, facet_command_bench, facet_command_verify,
+    facet_command_cache;
 
 #endif
