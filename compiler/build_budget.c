@@ -243,13 +243,6 @@ static uint32_t trial_channels(void *ctx, uint32_t layer, uint32_t *channels, ui
     return best_channels(t->survey, layer, t->tiles[layer], channels);
 }
 
-static facet_status take_nothing(void *ctx, uint32_t layer, const facet_quantized *down,
-                                 const float *bias, facet_err *err)
-{
-    (void)ctx, (void)layer, (void)down, (void)bias, (void)err;
-    return FACET_OK;
-}
-
 // The judging tokens' loss under a family compiled with those shares, in nats a token.
 static facet_status try_shares(survey *s, const uint32_t *tiles, double *loss, facet_err *err)
 {
@@ -258,7 +251,6 @@ static facet_status try_shares(survey *s, const uint32_t *tiles, double *loss, f
                                .samples = &s->samples,
                                .n_fit = s->n_fit,
                                .channels = trial_channels,
-                               .take = take_nothing,
                                .ctx = &t,
                                .trail = &s->trail,
                                .follow = &s->judging};

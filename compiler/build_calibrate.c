@@ -141,7 +141,8 @@ static facet_status compile_layer(run *r, uint32_t layer, facet_err *err)
     const float *bias = compensated.method == FACET_COMPENSATE_NONE
                             ? NULL
                             : r->fit.rows + (size_t)r->fit.n_kept * r->fit.d;
-    facet_status status = r->job->take(r->job->ctx, layer, &down, bias, err);
+    facet_status status =
+        r->job->take ? r->job->take(r->job->ctx, layer, &down, bias, err) : FACET_OK;
     if (status == FACET_OK) status = advance(r, &down, bias, err);
     facet_quantized_fini(&down);
     b->result.seconds[FACET_STEP_COMPENSATE] += facet_clock_seconds(since);

@@ -51,7 +51,7 @@ typedef struct facet_calibrate_job {
     bool blind;                   // no streams: original rows, plain rounding
     // Kept channels of a layer in stored order; returns how many (the rest of n_cols is padding).
     uint32_t (*channels)(void *ctx, uint32_t layer, uint32_t *channels, uint32_t *n_cols);
-    // Takes a finished layer: kept as above, bias (d_model) or NULL.
+    // Takes a finished layer: kept as above, bias (d_model) or NULL. NULL: nobody wants them.
     facet_status (*take)(void *ctx, uint32_t layer, const facet_quantized *down, const float *bias,
                          facet_err *err);
     void *ctx;

@@ -26,6 +26,9 @@ typedef struct facet_moments {
 facet_status facet_moments_init(facet_moments *moments, uint32_t n_kept, uint32_t d,
                                 const facet_alloc *alloc, facet_err *err);
 void facet_moments_fini(facet_moments *moments);
+// Sum of x^2, in double.
+double facet_squares(const float *x, size_t n);
+
 // Adds n_rows tokens to a part: z (n_rows, n) with the constant column, wanted (n_rows, d).
 typedef struct facet_moments_rows {
     uint32_t n_rows;

@@ -29,7 +29,7 @@ facet_status facet_moments_init(facet_moments *moments, uint32_t n_kept, uint32_
     return FACET_OK;
 }
 
-static double squares(const float *x, size_t n)
+double facet_squares(const float *x, size_t n)
 {
     double sum = 0;
     for (size_t i = 0; i < n; i++)
@@ -46,7 +46,7 @@ void facet_moments_add(facet_moments *moments, int part, const facet_moments_row
     cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, n, d, t, 1.0f, rows->z, n, rows->wanted, d,
                 1.0f, moments->m[part], d);
     const size_t cells = (size_t)t * (size_t)d;
-    moments->wanted[part] += squares(rows->wanted, cells);
+    moments->wanted[part] += facet_squares(rows->wanted, cells);
     moments->tokens[part] += rows->n_rows;
 }
 

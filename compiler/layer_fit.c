@@ -110,21 +110,13 @@ static facet_status reserve_z(facet_layer_fit *fit, facet_err *err)
     return FACET_OK;
 }
 
-static double squares(const float *x, size_t n)
-{
-    double sum = 0;
-    for (size_t i = 0; i < n; i++)
-        sum += (double)x[i] * (double)x[i];
-    return sum;
-}
-
 // Energy of y in the tokens of a chunk that judge, rows weighted.
 static void add_energy(facet_layer_fit *fit, const facet_build_chunk *chunk)
 {
     for (uint32_t t = 0; t < chunk->n; t++) {
         const double weight = (double)fit->weight[chunk->first + t];
         if (chunk->first + t < fit->n_fit) continue;
-        fit->energy += weight * weight * squares(chunk->y + (size_t)t * fit->d, fit->d);
+        fit->energy += weight * weight * facet_squares(chunk->y + (size_t)t * fit->d, fit->d);
     }
 }
 
@@ -169,7 +161,7 @@ static facet_status tap_all(void *ctx, const facet_build_chunk *chunk, facet_err
         const float *from = chunk->z + (size_t)t * fit->d_ff, *y = chunk->y + (size_t)t * fit->d;
         const uint64_t token = chunk->first + t;
         const float weight =
-            fit->post_norm ? (float)(1.0 / sqrt(squares(y, fit->d) / fit->d + 1e-12)) : 1.0f;
+            fit->post_norm ? (float)(1.0 / sqrt(facet_squares(y, fit->d) / fit->d + 1e-12)) : 1.0f;
         float *z = fit->z + token * ((size_t)fit->n_kept + 1);
         for (uint32_t i = 0; i < fit->n_kept; i++)
             z[i] = weight * from[fit->channels[i]];

@@ -54,13 +54,6 @@ static uint32_t random_channels(void *ctx, uint32_t layer, uint32_t *channels, u
     return n;
 }
 
-static facet_status take_nothing(void *ctx, uint32_t layer, const facet_quantized *down,
-                                 const float *bias, facet_err *err)
-{
-    (void)ctx, (void)layer, (void)down, (void)bias, (void)err;
-    return FACET_OK;
-}
-
 // The control is calibrated like the family, on at most 2048 tokens: it is hopeless with any
 // number.
 static facet_status measure_random(facet_building *b, uint32_t family, const facet_samples *held,
@@ -73,7 +66,6 @@ static facet_status measure_random(facet_building *b, uint32_t family, const fac
                                .samples = &samples,
                                .follow = held,
                                .channels = random_channels,
-                               .take = take_nothing,
                                .ctx = &c};
     c.all = facet_mem_new(b->alloc, b->layout.d_ff, sizeof *c.all);
     if (!c.all) return facet_fail_memory(err, b->layout.d_ff * sizeof *c.all);
