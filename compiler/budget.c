@@ -21,6 +21,13 @@ double facet_budget_cost(const facet_budget_problem *problem, uint32_t layer, ui
     return from > 0 ? from * pow(to / from, (ratio - x[i]) / (x[i + 1] - x[i])) : 0;
 }
 
+uint32_t facet_budget_floor(const facet_budget_problem *problem)
+{
+    const uint32_t eighth = problem->n_tiles / 8, equal = problem->total / problem->n_layers;
+    const uint32_t least = eighth < equal ? eighth : equal;
+    return least > 0 ? least : 1;
+}
+
 typedef struct table {
     const facet_budget_problem *problem;
     uint32_t spare;       // tiles above every layer's floor

@@ -18,6 +18,9 @@ typedef struct facet_budget_problem {
     const double *cost;         // (n_layers, FACET_BUDGET_POINTS) finite, not negative
 } facet_budget_problem;
 
+// The least tiles of a layer: an eighth of them, or what equal shares of a small total allow; at
+// least one.
+uint32_t facet_budget_floor(const facet_budget_problem *problem);
 // Writes tiles (n_layers) that sum to `total`, from n_layers * floor to n_layers * n_tiles, with
 // the least total cost.
 facet_status facet_budget_share(const facet_budget_problem *problem, const facet_alloc *alloc,

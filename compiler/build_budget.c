@@ -53,7 +53,7 @@ static void survey_fini(survey *s)
     facet_mem_free(alloc, s->trail.energy);
 }
 
-// Samples stand whole on one side of n_fit unless a single one was cut; then its tail judges.
+// Samples stand whole on one side of n_fit unless a single one was cut; then all of it judges.
 static void view_judging(survey *s)
 {
     uint64_t first = 0;
@@ -218,14 +218,13 @@ static facet_status share(const survey *s, double move, uint32_t *tiles, facet_e
     for (size_t i = 0; i < (size_t)n_layers * FACET_BUDGET_POINTS; i++)
         cost[i] = pow(s->cost[i], move);
     const double total = floor(s->b->keep * hp->d_ff * n_layers / FACET_TILE + 0.5);
-    const uint32_t floor_tiles = all / 8 > 0 ? all / 8 : 1, least = n_layers * floor_tiles;
-    const facet_budget_problem problem = {
+    facet_budget_problem problem = {
         .n_layers = n_layers,
         .n_tiles = all,
-        .total = total < least ? least : (uint32_t)total,
-        .floor = floor_tiles,
+        .total = total < n_layers ? n_layers : (uint32_t)total,
         .cost = cost,
     };
+    problem.floor = facet_budget_floor(&problem);
     const facet_status status = facet_budget_share(&problem, s->b->alloc, tiles, err);
     facet_mem_free(s->b->alloc, cost);
     return status;

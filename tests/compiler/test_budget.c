@@ -98,6 +98,20 @@ static void test_edges(void **state)
     assert_int_equal(shares[0] + shares[1], 4);
 }
 
+// A small total is kept to, whatever the floor would like.
+static void test_floor(void **state)
+{
+    (void)state;
+    const struct {
+        uint32_t n_tiles, total, floor;
+    } cases[] = {{152, 1824, 19}, {152, 24 * 8 + 5, 8}, {152, 24, 1}, {5, 60, 1}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const facet_budget_problem problem = {
+            .n_layers = 24, .n_tiles = cases[i].n_tiles, .total = cases[i].total};
+        assert_int_equal(facet_budget_floor(&problem), cases[i].floor);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -105,6 +119,7 @@ int main(void)
         cmocka_unit_test(test_costs_are_the_measured_ones),
         cmocka_unit_test(test_equal_layers_share_equally),
         cmocka_unit_test(test_edges),
+        cmocka_unit_test(test_floor),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
