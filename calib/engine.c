@@ -3,7 +3,6 @@
 
 #include <cblas.h>
 #include <math.h>
-#include <stdatomic.h>
 #include <string.h>
 
 #include "calib/rotary.h"
@@ -70,7 +69,8 @@ static facet_status rotary_new(facet_engine *engine, facet_err *err)
             facet_mem_new_aligned(engine->alloc, engine->longest, row * sizeof(float));
         if (!engine->rotary[local])
             return facet_fail_memory(err, engine->longest * row * sizeof(float));
-        facet_rotary_fill(engine->model, local != 0, engine->longest, engine->rotary[local]);
+        facet_rotary_fill(&engine->model->hp, engine->model->rope_factors, local != 0,
+                          engine->longest, engine->rotary[local]);
     }
     return FACET_OK;
 }
@@ -158,60 +158,6 @@ void facet_engine_release(facet_engine *engine)
     if (engine && --engine->n_refs == 0) engine_free(engine);
 }
 
-typedef struct each_job {
-    facet_engine_fn *fn;
-    void *ctx;
-    uint64_t n_items;
-    atomic_uint_fast64_t next;
-} each_job;
-
-// Items are claimed one by one: causal attention makes them uneven.
-static void each_run(void *ctx, uint32_t thread, uint32_t n_threads)
-{
-    (void)n_threads;
-    each_job *job = ctx;
-    for (;;) {
-        const uint64_t item = atomic_fetch_add(&job->next, 1);
-        if (item >= job->n_items) return;
-        job->fn(job->ctx, thread, item);
-    }
-}
-
-void facet_engine_each(facet_engine *engine, uint64_t n_items, facet_engine_fn *fn, void *ctx)
-{
-    each_job job = {.fn = fn, .ctx = ctx, .n_items = n_items};
-    atomic_init(&job.next, 0);
-    const int before = openblas_get_num_threads();
-    openblas_set_num_threads(1);
-    facet_pool_run(engine->pool, each_run, &job);
-    openblas_set_num_threads(before);
-}
-
-typedef struct rows_job {
-    const facet_tensor *tensor;
-    uint64_t first, n;
-    float *dst;
-} rows_job;
-
-#define ROWS_AT_ONCE 64u
-
-static void rows_run(void *ctx, uint32_t thread, uint64_t item)
-{
-    (void)thread;
-    const rows_job *job = ctx;
-    const uint64_t begin = item * ROWS_AT_ONCE;
-    const uint64_t end = begin + ROWS_AT_ONCE < job->n ? begin + ROWS_AT_ONCE : job->n;
-    for (uint64_t row = begin; row < end; row++)
-        facet_tensor_row(job->tensor, job->first + row, job->dst + row * job->tensor->dims[0]);
-}
-
-void facet_engine_rows(facet_engine *engine, const facet_tensor *tensor, uint64_t first, uint64_t n,
-                       float *dst)
-{
-    rows_job job = {.tensor = tensor, .first = first, .n = n, .dst = dst};
-    facet_engine_each(engine, (n + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE, rows_run, &job);
-}
-
 facet_status facet_engine_matrix(facet_engine *engine, facet_role role, uint32_t layer,
                                  const float **data, facet_err *err)
 {
@@ -232,7 +178,7 @@ facet_status facet_engine_matrix(facet_engine *engine, facet_role role, uint32_t
             if (!slot->data) return facet_fail_memory(err, n * sizeof(float));
             slot->n = n;
         }
-        facet_engine_rows(engine, tensor, 0, tensor->dims[1], slot->data);
+        facet_each_rows(engine->pool, tensor, 0, tensor->dims[1], slot->data);
         slot->tensor = tensor;
     }
     *data = slot->data;

@@ -2,18 +2,14 @@
 // What a stream and its copies share: the model's vectors and matrices as floats, rotary tables,
 // scratch memory and the threads. Private to calib/; one thread at a time uses an engine.
 //
-// THREADS. Work is cut into items of a fixed size (rows of tokens, pairs of a sample and a head)
-// that depend on the samples only; threads claim items, and each item's products run on one thread.
-// So a result is the same for every number of threads, and no two thread pools fight for the cores.
-// OpenBLAS has one thread count for the whole process: facet_engine_each sets it to 1 while it runs
-// and then restores what it found, so taps and other users of OpenBLAS see their own setting.
+// Work is cut into items of a fixed size (rows of tokens, pairs of a sample and a head) that depend
+// on the samples only, so that no result depends on the number of threads: calib/each.h.
 #ifndef FACET_CALIB_ENGINE_H
 #define FACET_CALIB_ENGINE_H
 
 #include "base/memory.h"
 #include "base/report.h"
-#include "base/threads.h"
-#include "model/model.h"
+#include "calib/each.h"
 #include "model/samples.h"
 
 #define FACET_ENGINE_VOCAB 4096u // rows of the head that are floats at a time
@@ -52,16 +48,9 @@ facet_status facet_engine_new(const facet_model *model, const facet_samples *sam
 // Gives one reference back; the last one frees.
 void facet_engine_release(facet_engine *engine);
 
-// Runs fn for the items 0..n_items-1 on all threads; `thread` is below n_threads.
-typedef void facet_engine_fn(void *ctx, uint32_t thread, uint64_t item);
-void facet_engine_each(facet_engine *engine, uint64_t n_items, facet_engine_fn *fn, void *ctx);
-
 // The matrix of a role as floats, (rows, cols); valid until the role is asked for another layer.
 facet_status facet_engine_matrix(facet_engine *engine, facet_role role, uint32_t layer,
                                  const float **data, facet_err *err);
-// Rows first..first+n-1 of a matrix, into dst.
-void facet_engine_rows(facet_engine *engine, const facet_tensor *tensor, uint64_t first, uint64_t n,
-                       float *dst);
 // A gain or a bias, or NULL where the model has none.
 static inline const float *facet_engine_vector(const facet_engine *engine, facet_role role,
                                                uint32_t layer)

@@ -4,15 +4,15 @@
 #include <math.h>
 
 // The angles are doubles: a float angle of a few thousand radians is wrong in the fourth digit.
-void facet_rotary_fill(const facet_model *model, bool local, uint32_t n_positions, float *table)
+void facet_rotary_fill(const facet_hparams *hp, const float *factors, bool local,
+                       uint32_t n_positions, float *table)
 {
-    const facet_hparams *hp = &model->hp;
     const double base = local ? (double)hp->rope_base_local : (double)hp->rope_base;
     const double scale = local ? 1.0 : (double)hp->rope_scale;
     const uint32_t half = hp->rope_dims / 2;
     for (uint32_t i = 0; i < half; i++) {
         double frequency = pow(base, -2.0 * i / (double)hp->rope_dims) / scale;
-        if (model->rope_factors) frequency /= (double)model->rope_factors[i];
+        if (factors) frequency /= (double)factors[i];
         for (uint32_t p = 0; p < n_positions; p++) {
             float *angle = table + ((size_t)p * half + i) * 2;
             angle[0] = (float)cos(p * frequency);

@@ -68,6 +68,8 @@ typedef struct facet_ffn_custom {
     const float *down; // (n_kept, d_model)
     const float *bias; // (d_model)
 } facet_ffn_custom;
+// FACET_BAD_INPUT unless `kept` is ascending below d_ff.
+facet_status facet_ffn_custom_check(const facet_ffn_custom *custom, uint32_t d_ff, facet_err *err);
 facet_status facet_stream_ffn_custom(facet_stream *stream, const facet_ffn_custom *custom,
                                      facet_err *err);
 
@@ -81,6 +83,8 @@ facet_status facet_stream_nll(facet_stream *stream, double *nats, uint64_t *scor
                               double *per_sample, facet_err *err);
 // Highest-logit id after every token, lowest id on a tie: ids (n_tokens).
 facet_status facet_stream_argmax(facet_stream *stream, uint32_t *ids, facet_err *err);
+// The normed states that the head reads: hidden (n_tokens, d_model).
+facet_status facet_stream_hidden(facet_stream *stream, float *hidden, facet_err *err);
 // Logits (vocab) after token i.
 facet_status facet_stream_logits(facet_stream *stream, uint64_t i, float *logits, facet_err *err);
 

@@ -184,9 +184,9 @@ static facet_status batches_run(attn_job *job, facet_err *err)
     while (batch_next(job)) {
         const uint64_t n_units = (job->n_tokens + engine->unit - 1) / engine->unit;
         FACET_TRY(facet_stream_progress(job->stream, job->token, err));
-        facet_engine_each(engine, n_units, qkv_item, job);
-        facet_engine_each(engine, (uint64_t)job->n_samples * hp->n_heads, attend_item, job);
-        facet_engine_each(engine, n_units, out_item, job);
+        facet_each(engine->pool, n_units, qkv_item, job);
+        facet_each(engine->pool, (uint64_t)job->n_samples * hp->n_heads, attend_item, job);
+        facet_each(engine->pool, n_units, out_item, job);
     }
     return FACET_OK;
 }

@@ -132,10 +132,10 @@ static facet_status groups_run(ffn_job *job, facet_ffn_tap *tap, void *ctx, bool
         const uint64_t n_items =
             left < group ? (left + engine->unit - 1) / engine->unit : engine->n_threads;
         FACET_TRY(facet_stream_progress(job->stream, job->first, err));
-        facet_engine_each(engine, n_items, compute_item, job);
+        facet_each(engine->pool, n_items, compute_item, job);
         for (uint64_t item = 0; tap && item < n_items; item++)
             FACET_TRY(tap_item(job, item, tap, ctx, err));
-        if (add) facet_engine_each(engine, n_items, add_item, job);
+        if (add) facet_each(engine->pool, n_items, add_item, job);
     }
     return FACET_OK;
 }
@@ -178,7 +178,7 @@ facet_status facet_stream_ffn_look(facet_stream *stream, facet_ffn_tap *tap, voi
     return groups_run(&job, tap, ctx, false, err);
 }
 
-static facet_status kept_check(const facet_ffn_custom *custom, uint32_t d_ff, facet_err *err)
+facet_status facet_ffn_custom_check(const facet_ffn_custom *custom, uint32_t d_ff, facet_err *err)
 {
     for (uint32_t i = 0; i < custom->n_kept; i++)
         if (custom->kept[i] >= d_ff || (i > 0 && custom->kept[i] <= custom->kept[i - 1]))
@@ -211,7 +211,7 @@ static facet_status gather(ffn_job *job, const facet_ffn_custom *custom, gathere
     const size_t d = hp->d_model, n = custom->n_kept;
     const bool own_down = !custom->down && !job->no_down;
     *g = (gathered){0};
-    FACET_TRY(kept_check(custom, hp->d_ff, err));
+    FACET_TRY(facet_ffn_custom_check(custom, hp->d_ff, err));
     g->gate = facet_mem_new_aligned(engine->alloc, n, d * sizeof(float));
     g->up = facet_mem_new_aligned(engine->alloc, n, d * sizeof(float));
     if (own_down) g->down = facet_mem_new_aligned(engine->alloc, n, d * sizeof(float));

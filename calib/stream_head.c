@@ -56,8 +56,8 @@ static facet_status head_sweep(const facet_stream *stream, uint64_t first, uint6
         job.first_id = id;
         job.n_ids = n_vocab - id < FACET_ENGINE_VOCAB ? n_vocab - id : FACET_ENGINE_VOCAB;
         FACET_TRY(facet_report_progress(engine->report, "head", id, n_vocab, err));
-        facet_engine_rows(engine, head, id, job.n_ids, engine->shared);
-        facet_engine_each(engine, (n_tokens + engine->unit - 1) / engine->unit, head_item, &job);
+        facet_each_rows(engine->pool, head, id, job.n_ids, engine->shared);
+        facet_each(engine->pool, (n_tokens + engine->unit - 1) / engine->unit, head_item, &job);
     }
     return FACET_OK;
 }
@@ -168,4 +168,16 @@ facet_status facet_stream_logits(facet_stream *stream, uint64_t i, float *logits
                           "logits: token %llu is not among the %llu of the stream; ask for less",
                           (unsigned long long)i, (unsigned long long)stream->samples->n_tokens);
     return head_sweep(stream, i, 1, logits_read, logits, err);
+}
+
+facet_status facet_stream_hidden(facet_stream *stream, float *hidden, facet_err *err)
+{
+    FACET_TRY(facet_stream_expect(stream, FACET_STREAM_HEAD, err));
+    const facet_engine *engine = stream->engine;
+    const facet_hparams *hp = &engine->model->hp;
+    const float *gain = facet_engine_vector(engine, FACET_ROLE_OUT_NORM, 0);
+    for (uint64_t t = 0; t < stream->samples->n_tokens; t++)
+        facet_rms_norm(hidden + t * hp->d_model, stream->x + t * hp->d_model, gain, 1, hp->d_model,
+                       hp->rms_eps);
+    return FACET_OK;
 }

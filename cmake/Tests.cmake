@@ -8,9 +8,19 @@ list(PREPEND all_rooms facet_tools)
 
 file(GLOB support CONFIGURE_DEPENDS tests/support/*.c)
 
+# The numeric files of train/ in double, where central differences can judge a gradient.
+file(GLOB double_sources CONFIGURE_DEPENDS train/*.c)
+list(FILTER double_sources EXCLUDE REGEX "/distill[^/]*$")
+add_library(facet_train_double STATIC ${double_sources})
+facet_sees(facet_train_double train base model kernels calib predict)
+target_compile_definitions(facet_train_double PUBLIC FACET_REAL_DOUBLE)
+target_link_libraries(facet_train_double PUBLIC facet_calib PkgConfig::OPENBLAS m)
+
 # A test of a room links that room (and, through it, what it may include); the others link all.
 function(facet_test_links target dir)
-  if(dir IN_LIST FACET_ROOMS)
+  if(target MATCHES "_gradient$")
+    target_link_libraries(${target} PRIVATE facet_train_double)
+  elseif(dir IN_LIST FACET_ROOMS)
     target_link_libraries(${target} PRIVATE facet_${dir})
   else()
     target_link_libraries(${target} PRIVATE ${all_rooms})

@@ -317,7 +317,7 @@ static void test_batches(void **state)
         many[i] = i % n * 17 + i / n % 2; // two samples that take turns
     for (uint32_t i = 0; i < n_samples; i++)
         sizes[i] = n;
-    const facet_samples s = {many, sizes, n_samples, n_samples * n, NULL};
+    const facet_samples s = {many, sizes, n_samples, n_samples * n, NULL, NULL};
     facet_stream *stream = stream_of(model, &s, 2);
     run_to(stream, 3);
     const float *x = facet_stream_x(stream);

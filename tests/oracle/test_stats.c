@@ -160,7 +160,7 @@ static double distance_from_predict(bool attention)
     fixture f;
     make(&f, &tiny_plain, attention);
     uint32_t length = TOKENS;
-    const facet_samples samples = {f.tokens, &length, 1, TOKENS, NULL};
+    const facet_samples samples = {f.tokens, &length, 1, TOKENS, NULL, NULL};
     wrapped *w = malloc(sizeof *w);
     float *want = malloc(f.n * sizeof *want);
     facet_err err;

@@ -77,6 +77,7 @@ static void layer_add(memory_model *t, facet_memory_kind kind, uint32_t layer, f
         tensor_add(t, FACET_ROLE_Q_BIAS, layer, 1, q, random);
         tensor_add(t, FACET_ROLE_K_BIAS, layer, 1, kv, random);
         tensor_add(t, FACET_ROLE_V_BIAS, layer, 1, kv, random);
+        tensor_add(t, FACET_ROLE_O_BIAS, layer, 1, d, random);
     }
     if (kind == FACET_MEMORY_QWEN3 || kind == FACET_MEMORY_GEMMA) {
         tensor_add(t, FACET_ROLE_Q_NORM, layer, 1, hp->head_dim, random);

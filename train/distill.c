@@ -1,0 +1,340 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "train/distill.h"
+
+#include "base/memory.h"
+#include "base/random.h"
+#include "train/adam.h"
+#include "train/step.h"
+
+#define JUDGINGS   8u   // of a run, unless told otherwise
+#define WARM_UP    20u  // one step in so many
+#define RATE_FLOOR 0.05 // of the peak, at the end
+#define OWN_ROLES  FACET_PARAM_DOWN_BOTH
+
+// Samples with what the dense model makes of them.
+typedef struct course {
+    const facet_samples *samples;
+    float *teacher;  // (n_tokens, d_model) normed final states
+    uint64_t *start; // (n) first token of a sample
+    uint32_t *order; // (n) in which batches are filled
+} course;
+
+typedef struct distill {
+    const facet_distill_data *data;
+    const facet_distill_opts *opts;
+    facet_pool *pool;
+    facet_net *net;
+    facet_step *step;
+    facet_adam *adam;
+    course train, judge;
+    uint32_t max_tokens; // of a batch
+    uint32_t *tokens;    // (max_tokens) of the batch
+    uint32_t *lengths;   // (max_tokens)
+    float *teacher;      // (max_tokens, d_model)
+    float *best;         // (n_trained) values that judged best
+    double best_loss;
+    facet_distill_result result;
+} distill;
+
+// ---- courses --------------------------------------------------------------------------------
+
+static facet_status dense_states(const distill *d, const facet_samples *samples, float *hidden,
+                                 facet_err *err)
+{
+    const facet_model *model = d->data->model;
+    const facet_stream_opts opts = {
+        .n_threads = d->opts->n_threads, .alloc = d->opts->alloc, .report = d->opts->report};
+    facet_stream *stream;
+    facet_status status;
+    FACET_TRY(facet_stream_new(model, samples, &opts, &stream, err));
+    for (uint32_t layer = 0; layer < model->hp.n_layers; layer++) {
+        FACET_TRY_GOTO(facet_stream_attn(stream, err), done);
+        FACET_TRY_GOTO(facet_stream_ffn(stream, NULL, NULL, err), done);
+    }
+    status = facet_stream_hidden(stream, hidden, err);
+done:
+    facet_stream_free(stream);
+    return status;
+}
+
+static facet_status course_init(course *c, const distill *d, const facet_samples *samples,
+                                facet_err *err)
+{
+    const facet_alloc *alloc = d->opts->alloc;
+    const size_t row = (size_t)d->data->model->hp.d_model * sizeof(float);
+    c->samples = samples;
+    c->teacher = facet_mem_new_aligned(alloc, (size_t)samples->n_tokens, row);
+    c->start = facet_mem_new(alloc, samples->n, sizeof *c->start);
+    c->order = facet_mem_new(alloc, samples->n, sizeof *c->order);
+    if (!c->teacher || !c->start || !c->order)
+        return facet_fail_memory(err, (size_t)samples->n_tokens * row);
+    uint64_t token = 0;
+    for (uint32_t i = 0; i < samples->n; i++) {
+        c->start[i] = token;
+        c->order[i] = i;
+        token += samples->lengths[i];
+    }
+    return dense_states(d, samples, c->teacher, err);
+}
+
+static void course_fini(course *c, const facet_alloc *alloc)
+{
+    facet_mem_free_aligned(alloc, c->teacher);
+    facet_mem_free(alloc, c->start);
+    facet_mem_free(alloc, c->order);
+}
+
+// The order of an epoch depends on the seed and the epoch only.
+static void course_shuffle(course *c, uint64_t seed, uint32_t epoch)
+{
+    facet_random random = facet_random_seed(seed);
+    random = facet_random_seed(facet_random_u64(&random) + epoch);
+    for (uint32_t i = 0; i < c->samples->n; i++)
+        c->order[i] = i;
+    for (uint32_t i = c->samples->n; i > 1; i--) {
+        const uint32_t j = (uint32_t)facet_random_below(&random, i), swap = c->order[j];
+        c->order[j] = c->order[i - 1];
+        c->order[i - 1] = swap;
+    }
+}
+
+// Where the batch that begins at place `first` of the order ends.
+static uint32_t batch_end(const distill *d, const course *c, uint32_t first)
+{
+    uint64_t sum = 0;
+    uint32_t end = first;
+    for (; end < c->samples->n && end - first < d->max_tokens; end++) {
+        sum += c->samples->lengths[c->order[end]];
+        if (end > first && sum > d->opts->batch_tokens) break;
+    }
+    return end;
+}
+
+static facet_batch batch_gather(const distill *d, const course *c, uint32_t first, uint32_t end)
+{
+    const size_t width = d->data->model->hp.d_model;
+    facet_batch batch = {.tokens = d->tokens, .lengths = d->lengths, .teacher = d->teacher};
+    for (uint32_t i = first; i < end; i++) {
+        const uint32_t sample = c->order[i], n = c->samples->lengths[sample];
+        const uint64_t from = c->start[sample];
+        memcpy(d->tokens + batch.n_tokens, c->samples->tokens + from, n * sizeof *d->tokens);
+        memcpy(d->teacher + batch.n_tokens * width, c->teacher + from * width,
+               n * width * sizeof *d->teacher);
+        d->lengths[batch.n++] = n;
+        batch.n_tokens += n;
+    }
+    return batch;
+}
+
+// ---- judging ----------------------------------------------------------------------------------
+
+static facet_status judge(distill *d, double *mean, facet_err *err)
+{
+    const course *c = &d->judge;
+    double sum = 0;
+    for (uint32_t first = 0, end; first < c->samples->n; first = end) {
+        end = batch_end(d, c, first);
+        FACET_TRY(
+            facet_report_progress(d->opts->report, "distill: judge", first, c->samples->n, err));
+        const facet_batch batch = batch_gather(d, c, first, end);
+        double loss = 0;
+        if (batch.n_tokens > 0) FACET_TRY(facet_step_run(d->step, &batch, &loss, err));
+        sum += loss;
+    }
+    *mean = sum / (double)c->samples->n_tokens;
+    return FACET_OK;
+}
+
+// Copies the trained values to `best`.
+static void best_keep(distill *d)
+{
+    float *to = d->best;
+    for (uint32_t i = 0; i < d->net->n_params; i++) {
+        const facet_param *param = &d->net->params[i];
+        if (!param->grad) continue;
+        memcpy(to, param->value, facet_param_size(param) * sizeof *to);
+        to += facet_param_size(param);
+    }
+}
+
+// Writes `best` to the caller's rows; parameters lie layer by layer, down before its bias.
+static void best_give(const distill *d)
+{
+    const float *from = d->best;
+    for (uint32_t i = 0; i < d->net->n_params; i++) {
+        const facet_param *param = &d->net->params[i];
+        if (!param->grad) continue;
+        const facet_distill_layer *layer = &d->data->layers[param->layer];
+        const size_t n = facet_param_size(param);
+        memcpy(param->role == FACET_ROLE_DOWN ? layer->down : layer->bias, from, n * sizeof *from);
+        from += n;
+    }
+}
+
+static facet_status judge_again(distill *d, uint32_t n_steps, facet_err *err)
+{
+    double loss;
+    FACET_TRY(judge(d, &loss, err));
+    facet_report_log(d->opts->report, FACET_LOG_INFO,
+                     "distill: step %u of %u, KL %.4f (%.4f before)", (unsigned)d->result.steps,
+                     (unsigned)n_steps, loss, d->result.before);
+    if (loss >= d->best_loss) return FACET_OK;
+    d->best_loss = loss;
+    d->result.best_step = d->result.steps;
+    best_keep(d);
+    return FACET_OK;
+}
+
+// ---- training ---------------------------------------------------------------------------------
+
+static uint32_t steps_count(distill *d)
+{
+    uint64_t n = 0;
+    for (uint32_t epoch = 0; epoch < d->opts->epochs; epoch++) {
+        course_shuffle(&d->train, d->opts->seed, epoch);
+        for (uint32_t first = 0; first < d->train.samples->n; n++)
+            first = batch_end(d, &d->train, first);
+    }
+    if (d->opts->max_steps && n > d->opts->max_steps) n = d->opts->max_steps;
+    return n < UINT32_MAX ? (uint32_t)n : UINT32_MAX;
+}
+
+// One step; *ended when the numbers went wrong, which the values have not felt.
+static facet_status train_step(distill *d, const facet_batch *batch, double rate, bool *ended,
+                               facet_err *err)
+{
+    double loss;
+    facet_err local;
+    facet_net_zero(d->net);
+    const facet_status status = facet_step_run(d->step, batch, &loss, &local);
+    if (status != FACET_OK && status != FACET_FAILED) {
+        if (err) *err = local;
+        return status;
+    }
+    *ended = status == FACET_FAILED || !isfinite(facet_adam_step(d->adam, rate));
+    if (*ended)
+        facet_report_log(d->opts->report, FACET_LOG_WARN,
+                         "distill: loss or gradient is not finite at step %u; the best rows so far "
+                         "are kept",
+                         (unsigned)d->result.steps);
+    return FACET_OK;
+}
+
+static facet_status train(distill *d, facet_err *err)
+{
+    const uint32_t n_steps = steps_count(d);
+    const uint32_t every =
+        d->opts->judge_every ? d->opts->judge_every : (n_steps + JUDGINGS - 1) / JUDGINGS;
+    const facet_schedule schedule = {
+        .peak = d->opts->rate, .floor = RATE_FLOOR, .warm_up = n_steps / WARM_UP, .steps = n_steps};
+    for (uint32_t epoch = 0; epoch < d->opts->epochs; epoch++) {
+        course_shuffle(&d->train, d->opts->seed, epoch);
+        for (uint32_t first = 0, end; first < d->train.samples->n; first = end) {
+            end = batch_end(d, &d->train, first);
+            facet_batch batch = batch_gather(d, &d->train, first, end);
+            if (d->result.steps == n_steps) return FACET_OK;
+            if (batch.n_tokens == 0) continue;
+            FACET_TRY(
+                facet_report_progress(d->opts->report, "distill", d->result.steps, n_steps, err));
+            // A last, smaller batch weighs as little as it is small.
+            batch.scale = 1.0f / (float)d->opts->batch_tokens;
+            batch.backward = true;
+            bool ended;
+            const double rate = facet_schedule_rate(&schedule, d->result.steps);
+            FACET_TRY(train_step(d, &batch, rate, &ended, err));
+            if (ended) return FACET_OK;
+            d->result.steps++;
+            d->result.tokens += batch.n_tokens;
+            if (d->result.steps % every == 0 || d->result.steps == n_steps)
+                FACET_TRY(judge_again(d, n_steps, err));
+        }
+    }
+    return FACET_OK;
+}
+
+// ---- life -------------------------------------------------------------------------------------
+
+static facet_status net_init(distill *d, facet_err *err)
+{
+    const uint32_t n_layers = d->data->model->hp.n_layers;
+    facet_ffn_custom *custom = facet_mem_new(d->opts->alloc, n_layers, sizeof *custom);
+    if (!custom) return facet_fail_memory(err, n_layers * sizeof *custom);
+    for (uint32_t i = 0; i < n_layers; i++) {
+        const facet_distill_layer *layer = &d->data->layers[i];
+        custom[i] = (facet_ffn_custom){layer->kept, layer->n_kept, layer->down, layer->bias};
+    }
+    const facet_net_opts opts = {
+        .custom = custom, .train = OWN_ROLES, .pool = d->pool, .alloc = d->opts->alloc};
+    const facet_status status = facet_net_new(d->data->model, &opts, &d->net, err);
+    facet_mem_free(d->opts->alloc, custom);
+    return status;
+}
+
+static facet_status buffers_init(distill *d, facet_err *err)
+{
+    const facet_alloc *alloc = d->opts->alloc;
+    const facet_samples *both[] = {d->data->train, d->data->judge};
+    uint32_t longest = 1;
+    for (int i = 0; i < 2; i++)
+        for (uint32_t s = 0; s < both[i]->n; s++)
+            if (both[i]->lengths[s] > longest) longest = both[i]->lengths[s];
+    d->max_tokens = longest > d->opts->batch_tokens ? longest : d->opts->batch_tokens;
+    const size_t n = d->max_tokens, row = (size_t)d->data->model->hp.d_model * sizeof(float);
+    d->tokens = facet_mem_new(alloc, n, sizeof *d->tokens);
+    d->lengths = facet_mem_new(alloc, n, sizeof *d->lengths);
+    d->teacher = facet_mem_new_aligned(alloc, n, row);
+    d->best = facet_mem_new_aligned(alloc, d->net->n_trained, sizeof *d->best);
+    if (!d->tokens || !d->lengths || !d->teacher || !d->best)
+        return facet_fail_memory(err, n * row);
+    const facet_step_opts step = {.max_tokens = d->max_tokens,
+                                  .longest = longest,
+                                  .distill = true,
+                                  .pool = d->pool,
+                                  .alloc = alloc};
+    facet_adam_opts adam = FACET_ADAM_OPTS_DEFAULT;
+    adam.relative = true;
+    adam.pool = d->pool;
+    adam.alloc = alloc;
+    FACET_TRY(facet_step_new(d->net, &step, &d->step, err));
+    return facet_adam_new(d->net, &adam, &d->adam, err);
+}
+
+static facet_status distill_run(distill *d, facet_err *err)
+{
+    const uint32_t n_threads = d->opts->n_threads ? d->opts->n_threads : facet_cores();
+    if (d->opts->batch_tokens == 0 || !(d->opts->rate >= 0) || !isfinite(d->opts->rate))
+        return facet_fail(err, FACET_BAD_INPUT,
+                          "distill: batches of %u tokens and a rate of %g make no training; "
+                          "give positive numbers",
+                          (unsigned)d->opts->batch_tokens, d->opts->rate);
+    FACET_TRY(course_init(&d->train, d, d->data->train, err));
+    FACET_TRY(course_init(&d->judge, d, d->data->judge, err));
+    FACET_TRY(facet_pool_new(n_threads, d->opts->alloc, &d->pool, err));
+    FACET_TRY(net_init(d, err));
+    FACET_TRY(buffers_init(d, err));
+    FACET_TRY(judge(d, &d->result.before, err));
+    d->best_loss = d->result.before;
+    FACET_TRY(train(d, err));
+    if (d->result.best_step > 0) best_give(d);
+    d->result.after = d->best_loss;
+    return FACET_OK;
+}
+
+facet_status facet_distill(const facet_distill_data *data, const facet_distill_opts *opts,
+                           facet_distill_result *result, facet_err *err)
+{
+    distill d = {.data = data, .opts = opts};
+    const facet_status status = distill_run(&d, err);
+    facet_adam_free(d.adam);
+    facet_step_free(d.step);
+    facet_net_free(d.net);
+    facet_pool_free(d.pool);
+    course_fini(&d.train, opts->alloc);
+    course_fini(&d.judge, opts->alloc);
+    facet_mem_free(opts->alloc, d.tokens);
+    facet_mem_free(opts->alloc, d.lengths);
+    facet_mem_free_aligned(opts->alloc, d.teacher);
+    facet_mem_free_aligned(opts->alloc, d.best);
+    if (status == FACET_OK && result) *result = d.result;
+    return status;
+}

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+// Distils the dense model into a pruned one: the rows and biases of its down projections learn to
+// give the dense model's next-token distribution (KL), everything else stays. In: model, channel
+// sets, rows to start from, samples to learn from and samples to judge by. Out: rows that judge
+// best, never worse than those at the start. Here is the whole job; it knows no file and no bundle.
+#ifndef FACET_TRAIN_DISTILL_H
+#define FACET_TRAIN_DISTILL_H
+
+#include "base/report.h"
+#include "model/model.h"
+#include "model/samples.h"
+
+typedef struct facet_distill_layer {
+    const uint32_t *kept; // (n_kept) channels, ascending
+    uint32_t n_kept;
+    float *down; // (n_kept, d_model) by channel, changed in place; never NULL
+    float *bias; // (d_model), changed in place; never NULL
+} facet_distill_layer;
+
+// All borrowed for the call. Samples are sequences from position 0.
+typedef struct facet_distill_data {
+    const facet_model *model;
+    const facet_distill_layer *layers; // (n_layers)
+    const facet_samples *train, *judge;
+} facet_distill_data;
+
+typedef struct facet_distill_opts {
+    uint32_t epochs;       // passes over the training samples
+    uint32_t max_steps;    // 0: as many as the passes have
+    uint32_t batch_tokens; // of a step: whole samples up to this, or one longer sample
+    uint32_t judge_every;  // steps; 0: eight times in all
+    double rate;           // peak, as a share of each projection's root mean square
+    uint64_t seed;         // of the order of samples
+    uint32_t n_threads;    // 0: the cores this process may use
+    const facet_alloc *alloc;
+    const facet_report *report;
+} facet_distill_opts;
+
+#define FACET_DISTILL_OPTS_DEFAULT                                                                 \
+    ((facet_distill_opts){.epochs = 4, .batch_tokens = 1024, .rate = 3e-3})
+
+typedef struct facet_distill_result {
+    double before, after; // mean KL of a judging token, in nats
+    uint32_t steps;       // taken
+    uint32_t best_step;   // steps that the rows given back have seen; 0: they are those put in
+    uint64_t tokens;      // seen in training, repeats counted
+} facet_distill_result;
+
+// A loss or a gradient that is not finite ends the training with a warning and the best rows so
+// far. On failure, FACET_INTERRUPTED included, rows and biases are as they were. Results do not
+// depend on n_threads.
+facet_status facet_distill(const facet_distill_data *data, const facet_distill_opts *opts,
+                           facet_distill_result *result, facet_err *err);
+
+#endif

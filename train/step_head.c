@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: Apache-2.0
+// The head and the loss. The logits of all tokens do not fit in memory, so scored tokens come in
+// chunks, and a chunk's loss and the gradients it gives are done before the next one's logits:
+//
+//     states of student (and teacher, below them) --one product--> logits      tiles of vocabulary
+//     logits --softmax, loss--> gradient of the student's logits               rows
+//     gradient --head--> gradient of the states, head                          parts of vocabulary
+//
+// Exponentials are vector code only where no sum is carried from one to the next: sums run in LANES
+// interleaved parts over stretches that floats can add up, and on in doubles.
+#include "calib/each.h"
+#include "train/step_private.h"
+
+#define LANES   16u
+#define STRETCH 1024u
+
+typedef struct chunk {
+    facet_step *step;
+    const facet_param *head;
+    uint32_t n;             // rows
+    const uint32_t *tokens; // (n) of the batch
+} chunk;
+
+static facet_real row_max(const facet_real *x, size_t n)
+{
+    facet_real most[LANES], max = x[0];
+    size_t i = 0;
+    for (size_t j = 0; j < LANES; j++)
+        most[j] = x[0];
+    for (; i + LANES <= n; i += LANES)
+        for (size_t j = 0; j < LANES; j++)
+            most[j] = x[i + j] > most[j] ? x[i + j] : most[j];
+    for (; i < n; i++)
+        max = x[i] > max ? x[i] : max;
+    for (size_t j = 0; j < LANES; j++)
+        max = most[j] > max ? most[j] : max;
+    return max;
+}
+
+static double lanes_sum(const facet_real *lanes)
+{
+    double sum = 0;
+    for (size_t j = 0; j < LANES; j++)
+        sum += (double)lanes[j];
+    return sum;
+}
+
+// x becomes e^(x - max); the sum of it.
+static double row_exp(facet_real *x, size_t n, facet_real max)
+{
+    double sum = 0;
+    size_t i = 0;
+    while (i + LANES <= n) {
+        facet_real part[LANES] = {0};
+        for (const size_t stop = i + STRETCH; i + LANES <= n && i < stop; i += LANES)
+            for (size_t j = 0; j < LANES; j++) {
+                const facet_real e = facet_real_exp(x[i + j] - max);
+                x[i + j] = e;
+                part[j] += e;
+            }
+        sum += lanes_sum(part);
+    }
+    for (; i < n; i++) {
+        x[i] = facet_real_exp(x[i] - max);
+        sum += (double)x[i];
+    }
+    return sum;
+}
+
+// A token's logits, both taken from their maximum.
+typedef struct row_pair {
+    facet_real *student, *teacher;
+    facet_real max_student, max_teacher;
+} row_pair;
+
+// The teacher's become p = e^(t - max_t). *cross: sum of p (t - s); the sum of p is returned.
+static double row_cross(const row_pair *row, size_t n, double *cross)
+{
+    const facet_real *s = row->student;
+    facet_real *t = row->teacher;
+    const facet_real ms = row->max_student, mt = row->max_teacher;
+    double sum = 0, apart = 0;
+    size_t i = 0;
+    while (i + LANES <= n) {
+        facet_real part[LANES] = {0}, part_apart[LANES] = {0};
+        for (const size_t stop = i + STRETCH; i + LANES <= n && i < stop; i += LANES)
+            for (size_t j = 0; j < LANES; j++) {
+                const facet_real above = t[i + j] - mt, p = facet_real_exp(above);
+                part[j] += p;
+                part_apart[j] += p * (above - (s[i + j] - ms));
+                t[i + j] = p;
+            }
+        sum += lanes_sum(part);
+        apart += lanes_sum(part_apart);
+    }
+    for (; i < n; i++) {
+        const facet_real above = t[i] - mt;
+        t[i] = facet_real_exp(above);
+        sum += (double)t[i];
+        apart += (double)(t[i] * (above - (s[i] - ms)));
+    }
+    *cross = apart;
+    return sum;
+}
+
+static facet_real weight_of(const facet_batch *batch, uint32_t token)
+{
+    return batch->weights ? batch->weights[token] : 1;
+}
+
+static void row_item(void *ctx, uint32_t thread, uint64_t item)
+{
+    (void)thread;
+    const chunk *c = ctx;
+    facet_step *step = c->step;
+    const facet_batch *batch = step->batch;
+    const size_t n = c->head->rows;
+    const uint32_t token = c->tokens[item];
+    const facet_real weight = weight_of(batch, token);
+    facet_real *s = step->head.logits + item * n;
+    facet_real *t = batch->teacher ? s + (size_t)c->n * n : NULL;
+    const row_pair row = {s, t, row_max(s, n), t ? row_max(t, n) : 0};
+    double cross = 0;
+    const double sum_t = t ? row_cross(&row, n, &cross) : 1;
+    const double target = t ? 0 : (double)(s[batch->targets[token]] - row.max_student);
+    const double sum_s = row_exp(s, n, row.max_student);
+    const double loss = t ? cross / sum_t - log(sum_t) + log(sum_s) : log(sum_s) - target;
+    step->head.losses[item] = (double)weight * loss;
+    if (!batch->backward) return;
+    const facet_real scale = weight * batch->scale;
+    const facet_real by_s = scale / (facet_real)sum_s, by_t = scale / (facet_real)sum_t;
+    if (!t) {
+        for (size_t j = 0; j < n; j++)
+            s[j] *= by_s;
+        s[batch->targets[token]] -= scale;
+        return;
+    }
+    for (size_t j = 0; j < n; j++)
+        s[j] = s[j] * by_s - t[j] * by_t;
+}
+
+// Gradient of the states: parts of the vocabulary side by side, then their sum, part by part.
+static void states_item(void *ctx, uint32_t thread, uint64_t item)
+{
+    (void)thread;
+    const chunk *c = ctx;
+    const facet_step_head *head = &c->step->head;
+    const size_t d = c->head->cols;
+    facet_real *to = c->step->branch + c->tokens[item] * d;
+    memset(to, 0, d * sizeof *to);
+    for (uint32_t s = 0; s < head->segments; s++) {
+        const facet_real *part = head->partial + ((size_t)s * head->rows + item) * d;
+        for (size_t j = 0; j < d; j++)
+            to[j] += part[j];
+    }
+}
+
+static void states_back(const chunk *c)
+{
+    facet_step *step = c->step;
+    const facet_step_head *head = &step->head;
+    const size_t d = c->head->cols, n_vocab = c->head->rows;
+    const size_t segment = (n_vocab + head->segments - 1) / head->segments;
+    for (uint32_t s = 0; s < head->segments; s++) {
+        const size_t first = s * segment < n_vocab ? s * segment : n_vocab;
+        head->products[s] =
+            (facet_product){.kind = FACET_PRODUCT_NN,
+                            .m = c->n,
+                            .n = d,
+                            .k = n_vocab - first < segment ? n_vocab - first : segment,
+                            .alpha = 1,
+                            .a = head->logits + first,
+                            .b = c->head->value + first * d,
+                            .c = head->partial + (size_t)s * head->rows * d,
+                            .stride_a = n_vocab,
+                            .stride_b = d,
+                            .stride_c = d};
+    }
+    facet_products_run(step->opts.pool, head->products, head->segments);
+    chunk job = *c;
+    facet_each(step->opts.pool, c->n, states_item, &job);
+}
+
+static void states_gather(const chunk *c)
+{
+    const facet_step *step = c->step;
+    const size_t d = c->head->cols;
+    for (uint32_t r = 0; r < c->n; r++) {
+        facet_real *to = step->head.states + r * d;
+        memcpy(to, step->hidden + c->tokens[r] * d, d * sizeof *to);
+        if (step->batch->teacher)
+            memcpy(to + c->n * d, step->batch->teacher + c->tokens[r] * d, d * sizeof *to);
+    }
+}
+
+static double chunk_run(chunk *c)
+{
+    facet_step *step = c->step;
+    const size_t d = c->head->cols, n_vocab = c->head->rows;
+    const size_t both = (step->batch->teacher ? 2 : 1) * (size_t)c->n;
+    states_gather(c);
+    const facet_product logits =
+        facet_product_whole(FACET_PRODUCT_NT, (const size_t[]){both, n_vocab, d}, step->head.states,
+                            c->head->value, step->head.logits);
+    facet_products_run(step->opts.pool, &logits, 1);
+    facet_each(step->opts.pool, c->n, row_item, c);
+    double loss = 0;
+    for (uint32_t r = 0; r < c->n; r++)
+        loss += step->head.losses[r];
+    if (!step->batch->backward) return loss;
+    if (facet_step_flows(step, facet_step_stages(step)) ||
+        facet_net_trains(step->net, FACET_ROLE_OUT_NORM, 0))
+        states_back(c);
+    if (c->head->grad) {
+        facet_product weight =
+            facet_product_whole(FACET_PRODUCT_TN, (const size_t[]){n_vocab, d, c->n},
+                                step->head.logits, step->head.states, c->head->grad);
+        weight.add = true;
+        facet_products_run(step->opts.pool, &weight, 1);
+    }
+    return loss;
+}
+
+double facet_step_head_run(facet_step *step)
+{
+    const facet_batch *batch = step->batch;
+    facet_step_head *head = &step->head;
+    uint32_t n = 0;
+    for (uint32_t t = 0; t < batch->n_tokens; t++)
+        if (weight_of(batch, t) != 0) head->scored[n++] = t;
+    if (batch->backward)
+        memset(step->branch, 0,
+               (size_t)batch->n_tokens * step->net->hp.d_model * sizeof *step->branch);
+    double loss = 0;
+    for (uint32_t first = 0; first < n; first += head->rows) {
+        chunk c = {.step = step,
+                   .head = facet_net_param(step->net, FACET_ROLE_HEAD, 0),
+                   .n = n - first < head->rows ? n - first : head->rows,
+                   .tokens = head->scored + first};
+        loss += chunk_run(&c);
+    }
+    return loss;
+}
