@@ -2,32 +2,12 @@
 // The float32 model for comparisons from outside: test_stream_dump MODEL IDS OUT reads one sample a
 // line (token ids) from IDS, writes the logits of all tokens, float32, to OUT ("-": none) and
 // prints the sum of nats of every sample. Without arguments it is a test that has nothing to do.
-#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/file.h"
 #include "calib/stream.h"
-
-// Numbers of a text, sample by sample; both arrays are large enough for one id per two characters.
-static void ids_parse(char *text, facet_samples *samples)
-{
-    char *at = text;
-    while (*at) {
-        uint32_t n = 0;
-        while (*at && *at != '\n') {
-            if (isdigit((unsigned char)*at)) {
-                samples->tokens[samples->n_tokens++] = (uint32_t)strtoul(at, &at, 10);
-                n++;
-            } else {
-                at++;
-            }
-        }
-        if (*at) at++;
-        if (n > 0) samples->lengths[samples->n++] = n;
-    }
-}
+#include "tests/support/sample_ids.h"
 
 static facet_status dump(facet_stream *stream, const facet_samples *samples, uint32_t n_layers,
                          uint32_t n_vocab, FILE *out, facet_err *err)
@@ -71,26 +51,17 @@ int main(int argc, char **argv)
     facet_model *model = NULL;
     facet_stream *stream = NULL;
     facet_samples samples = {0};
-    char *text = NULL;
-    size_t bytes;
     const bool wants_logits = strcmp(argv[3], "-") != 0;
     FILE *out = wants_logits ? fopen(argv[3], "wb") : NULL;
     facet_status status = facet_model_open(argv[1], NULL, &model, &err);
-    if (status == FACET_OK) status = facet_file_read(argv[2], 1u << 24, NULL, &text, &bytes, &err);
-    if (status == FACET_OK) {
-        samples.tokens = calloc(bytes / 2 + 1, sizeof *samples.tokens);
-        samples.lengths = calloc(bytes / 2 + 1, sizeof *samples.lengths);
-        ids_parse(text, &samples);
-        status = facet_stream_new(model, &samples, NULL, &stream, &err);
-    }
+    if (status == FACET_OK) status = facet_sample_ids_load(argv[2], &samples, &err);
+    if (status == FACET_OK) status = facet_stream_new(model, &samples, NULL, &stream, &err);
     if (status == FACET_OK && (out || !wants_logits))
         status = dump(stream, &samples, model->hp.n_layers, model->hp.n_vocab, out, &err);
     if (status != FACET_OK) fprintf(stderr, "test_stream_dump: %s\n", err.message);
     if (wants_logits && (!out || fclose(out) != 0)) status = FACET_IO;
     facet_stream_free(stream);
     facet_model_close(model);
-    facet_mem_free(NULL, text);
-    free(samples.tokens);
-    free(samples.lengths);
+    facet_sample_ids_fini(&samples);
     return facet_status_exit(status);
 }

@@ -11,9 +11,10 @@ import gzip
 import hashlib
 import json
 import os
-import subprocess
 import sys
 import time
+
+import command
 
 PORTION = 8
 
@@ -41,11 +42,7 @@ def arguments(description, data, tokens, limit=None):
 
 def facet(args, *words):
     threads = ["--threads", str(args.threads)] if args.threads else []
-    done = subprocess.run([args.facet, *words, *threads, "--json", "-q"], capture_output=True,
-                          text=True)
-    if done.returncode != 0:
-        raise SystemExit(done.stderr.strip() or f"facet {words[0]}: status {done.returncode}")
-    return json.loads(done.stdout)
+    return command.run(args.facet, *words, *threads)
 
 
 def families(args):

@@ -12,14 +12,8 @@ import glob
 import json
 import math
 import os
-import subprocess
 
-
-def run(facet, *args):
-    out = subprocess.run([facet, *args, "--json", "-q"], capture_output=True, text=True)
-    if out.returncode != 0:
-        raise SystemExit(f"facet {' '.join(args)}: {out.stdout}{out.stderr}")
-    return json.loads(out.stdout)
+from command import run
 
 
 def families(args, kinds, variant):

@@ -10,7 +10,8 @@ family over the next one.
 """
 import argparse
 import json
-import subprocess
+
+import command
 
 
 def prompts(path, skip):
@@ -20,11 +21,7 @@ def prompts(path, skip):
 
 
 def route(facet, bundle, prompt):
-    command = [facet, "run", bundle, "--family", "auto", "-n", "0", "--json", "-q", "-p", prompt]
-    out = subprocess.run(command, capture_output=True, text=True)
-    if out.returncode != 0:
-        raise SystemExit(f"facet run: {out.stdout}{out.stderr}")
-    return json.loads(out.stdout)["route"]
+    return command.run(facet, "run", bundle, "--family", "auto", "-n", "0", "-p", prompt)["route"]
 
 
 def measure(args, name, path):

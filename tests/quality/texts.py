@@ -18,7 +18,7 @@ import sys
 WINDOW = 1200
 
 
-def man_pages(pattern, most=150):
+def man_pages(pattern, most):
     """Rendering takes half a second a page: only `most` pages of some size, evenly spaced."""
     paths = [p for p in sorted(glob.glob(pattern)) if os.path.getsize(p) > WINDOW]
     for path in paths[::max(1, len(paths) // most)]:
@@ -67,15 +67,16 @@ def main():
     os.makedirs(args.out, exist_ok=True)
     version = f"/usr/lib/python3.{sys.version_info.minor}"
     root = version if os.path.isdir(version) else os.path.dirname(os.__file__)
+    pages, most = max(150, args.documents), max(600, args.documents)
     kinds = {
         "c": files(["/usr/include/**/*.h"]),
         "python": files([root + "/*.py", root + "/*/*.py"]),
-        "english": man_pages("/usr/share/man/man[27]/*.gz"),
-        "german": man_pages("/usr/share/man/de/man[1578]/*.gz"),
-        "french": man_pages("/usr/share/man/fr/man[1578]/*.gz"),
+        "english": man_pages("/usr/share/man/man[27]/*.gz", pages),
+        "german": man_pages("/usr/share/man/de/man[1578]/*.gz", pages),
+        "french": man_pages("/usr/share/man/fr/man[1578]/*.gz", pages),
     }
     for kind, documents in kinds.items():
-        windows = [text for _, text in spread(list(documents)[:600], args.documents)]
+        windows = [text for _, text in spread(list(documents)[:most], args.documents)]
         if len(windows) < 10:
             print(f"{kind}: too few documents; are the packages installed?", file=sys.stderr)
             continue
@@ -84,7 +85,7 @@ def main():
     if args.gsm8k:
         items = [json.loads(line) for line in open(args.gsm8k, encoding="utf-8")]
         texts = [item["question"] + "\n" + item["answer"] for item in items]
-        write(args.out, "problems", texts[:800:800 // (2 * args.documents)], texts[-300::10])
+        write(args.out, "problems", texts[:800:max(1, 400 // args.documents)], texts[-300::10])
 
 
 if __name__ == "__main__":
