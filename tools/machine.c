@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/memory.h"
@@ -54,6 +55,14 @@ static uint64_t find_last_cache(void)
         uint64_t value;
         if (facet_parse_u64(line, &value) && value * scale > best) best = value * scale;
     }
+#ifdef _SC_LEVEL3_CACHE_SIZE
+    // Containers may have no /sys; the C library asks the processor.
+    static const int levels[] = {_SC_LEVEL2_CACHE_SIZE, _SC_LEVEL3_CACHE_SIZE};
+    for (size_t i = 0; i < FACET_COUNT_OF(levels) && best == 0; i++) {
+        const long bytes = sysconf(levels[FACET_COUNT_OF(levels) - 1 - i]);
+        if (bytes > 0) best = (uint64_t)bytes;
+    }
+#endif
     return best;
 }
 
