@@ -18,11 +18,11 @@
 const char *facet_build_step_name(facet_build_step step)
 {
     static const char *const names[FACET_STEP_COUNT] = {
-        [FACET_STEP_READ] = "read",         [FACET_STEP_BUDGET] = "budget",
-        [FACET_STEP_LAYOUT] = "layout",     [FACET_STEP_COMPENSATE] = "compensate",
-        [FACET_STEP_QUANTIZE] = "quantize", [FACET_STEP_PACK] = "pack",
-        [FACET_STEP_KERNELS] = "kernels",   [FACET_STEP_PROVE] = "prove",
-        [FACET_STEP_PUBLISH] = "publish",
+        [FACET_STEP_READ] = "read",     [FACET_STEP_BUDGET] = "budget",
+        [FACET_STEP_LAYOUT] = "layout", [FACET_STEP_COMPENSATE] = "compensate",
+        [FACET_STEP_TUNE] = "tune",     [FACET_STEP_QUANTIZE] = "quantize",
+        [FACET_STEP_PACK] = "pack",     [FACET_STEP_KERNELS] = "kernels",
+        [FACET_STEP_PROVE] = "prove",   [FACET_STEP_PUBLISH] = "publish",
     };
     return names[step];
 }

@@ -37,6 +37,34 @@ typedef struct facet_build_custom {
     const float *bias; // (d_model) or NULL
 } facet_build_custom;
 
+// The pruned FFN of a layer whose rows may still move.
+typedef struct facet_build_rows {
+    uint32_t n_kept;
+    uint32_t *kept; // ascending channels
+    float *down;    // (n_kept, d_model) in the order of `kept`
+    float *bias;    // (d_model)
+} facet_build_rows;
+
+typedef struct facet_build_tuning {
+    facet_build_rows *layers; // (n_layers) down and bias are changed in place
+    facet_samples fit, judge; // views; `judge` decides what is kept and is never trained on
+    uint32_t passes;          // over `fit`
+    uint64_t seed;
+    // Results: mean KL(dense || family) of the next token on `judge`, in nats, before and after;
+    // tokens trained on, repetitions counted.
+    double kl_before, kl_after;
+    uint64_t tokens;
+} facet_build_tuning;
+
+// How far a family answers as dense does (defined in tools/agree.h): under answers, does the same
+// token have the highest logit?
+typedef struct facet_build_agreement {
+    uint64_t answers, positions, positions_equal;
+    uint64_t dense_answers;       // of these dense's own greedy ones
+    uint64_t dense_answers_equal; // which the family gives token for token
+} facet_build_agreement;
+double facet_build_share(uint64_t part, uint64_t whole); // NaN of nothing
+
 // Streams are opaque here; the meaning of every call is that of calib/stream.h. `samples` is
 // borrowed until stream_free. An op may return FACET_INTERRUPTED.
 typedef struct facet_build_ops {
@@ -58,6 +86,10 @@ typedef struct facet_build_ops {
     const float *(*stream_x)(void *ctx, const void *stream); // (n_tokens, d_model)
     facet_status (*stream_nll)(void *ctx, void *stream, double *nats, uint64_t *scored,
                                facet_err *err);
+    // Moves the rows of all layers together towards the dense model's next-token distribution. What
+    // is not better on the judging samples is undone, so kl_after <= kl_before.
+    facet_status (*tune)(void *ctx, const facet_model *model, facet_build_tuning *tuning,
+                         facet_err *err);
     // Loads the compiled artifact at `path` and compares it with the reference on random data.
     // FACET_NO_DEVICE: this machine cannot run the target; the artifact is then kept unchecked,
     // with a warning. FACET_CHECK: it is wrong; the build fails and nothing is published.
@@ -67,6 +99,9 @@ typedef struct facet_build_ops {
     facet_status (*loss)(void *ctx, const char *bundle_path, const char *family,
                          const facet_samples *samples, double *nats, uint64_t *scored,
                          facet_err *err);
+    // Agreement of a family of such a bundle with its dense under the answers of `samples`.
+    facet_status (*agree)(void *ctx, const char *bundle_path, const char *family,
+                          const facet_samples *samples, facet_build_agreement *out, facet_err *err);
 } facet_build_ops;
 
 // ---- options ----------------------------------------------------------------------------------
@@ -75,6 +110,8 @@ typedef enum facet_compensation {
     FACET_COMPENSATE_REFIT, // the default
     FACET_COMPENSATE_BIAS,
     FACET_COMPENSATE_NONE,
+    FACET_COMPENSATE_TUNE, // the refit, then all layers together (build_tune.h)
+    FACET_COMPENSATE_COUNT
 } facet_compensation;
 
 // What a refit aims at (design, section 4).
@@ -82,6 +119,7 @@ typedef enum facet_refit_target {
     FACET_REFIT_AUTO,     // RESIDUAL, but LAYER in models with a norm behind the FFN
     FACET_REFIT_LAYER,    // the dense layer's output on the same inputs
     FACET_REFIT_RESIDUAL, // the dense residual stream behind the layer
+    FACET_REFIT_COUNT
 } facet_refit_target;
 
 typedef struct facet_build_opts {
@@ -90,10 +128,12 @@ typedef struct facet_build_opts {
     facet_compensation compensate;
     facet_refit_target refit_target;
     uint64_t calibration_tokens; // at most, a family; 0: 8192
+    uint64_t tune_tokens;        // at most, a family, repetitions counted; 0: 65536
     uint64_t proof_tokens;       // held-out tokens scored, at most, a family; 0: 1024
-    bool prove;                  // measure held-out perplexities
+    bool prove;                  // measure held-out perplexities and agreement with dense
     bool prove_own;              // of dense and the family only: no other families, no random
     double quality;              // held-out perplexity over dense's, at most; 0: any. Needs prove
+    double agree;                // share of agreeing positions, at least; 0: any. Needs prove
     bool quality_warns;          // worse families are published, with a warning
     uint64_t seed;               // of the random control
     const char *const *targets;  // names of compiler/target.h; n_targets 0: no kernels
@@ -106,9 +146,11 @@ typedef struct facet_build_opts {
     const facet_report *report;
 } facet_build_opts;
 
-// "none", "bias", "refit"; false when the name is none of them.
+// "none", "bias", "refit", "tune"; false when the name is none of them.
 bool facet_compensation_find(const char *name, facet_compensation *out);
 const char *facet_compensation_name(facet_compensation compensation);
+// "auto", "layer", "residual"; false when the name is none of them.
+bool facet_refit_target_find(const char *name, facet_refit_target *out);
 
 // ---- result -----------------------------------------------------------------------------------
 
@@ -117,6 +159,7 @@ typedef enum facet_build_step {
     FACET_STEP_BUDGET,
     FACET_STEP_LAYOUT,
     FACET_STEP_COMPENSATE, // with the calibration's forward passes
+    FACET_STEP_TUNE,
     FACET_STEP_QUANTIZE,
     FACET_STEP_PACK,
     FACET_STEP_KERNELS, // emit, compile, check
@@ -137,8 +180,11 @@ typedef struct facet_build_family {
     double layer_error; // mean over layers: held-out squared error of the FFN's output / its energy
     double quantize_error;                 // the part that rounding added
     uint32_t refitted;                     // layers where the refit was kept
+    uint64_t tune_tokens;                  // trained on; 0: not tuned
+    double kl_refit, kl_tuned;             // of the tuning, nats a judging token
     double ppl_dense, ppl_own, ppl_random; // held-out perplexities; 0: not measured
     double *ppl_other; // (n_families of the bundle without dense), own place 0; NULL: not measured
+    facet_build_agreement agreement; // on held-out answers; zeroes: there are none, or no proof
 } facet_build_family;
 
 typedef struct facet_build_result {
@@ -153,8 +199,8 @@ void facet_build_result_fini(facet_build_result *result);
 
 // Builds and publishes the bundle at `out`. `families` may be NULL (dense only). On failure or
 // interruption nothing is left behind and *result is empty. FACET_REFUSED: `out` exists, no force.
-// FACET_QUALITY: a family is worse than opts->quality. FACET_CHECK: one cannot be judged, for want
-// of held-out text, or a kernel is wrong.
+// FACET_QUALITY: a family is worse than opts->quality or opts->agree. FACET_CHECK: one cannot be
+// judged, for want of held-out text or answers, or a kernel is wrong.
 facet_status facet_build_bundle(const facet_model *model, const facet_family_set *families,
                                 const facet_build_opts *opts, const facet_build_ops *ops,
                                 const char *out, facet_build_result *result, facet_err *err);

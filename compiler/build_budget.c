@@ -53,20 +53,6 @@ static void survey_fini(survey *s)
     facet_mem_free(alloc, s->trail.energy);
 }
 
-// Samples stand whole on one side of n_fit unless a single one was cut; then all of it judges.
-static void view_judging(survey *s)
-{
-    uint64_t first = 0;
-    uint32_t i = 0;
-    while (i + 1 < s->samples.n && first + s->samples.lengths[i] <= s->n_fit)
-        first += s->samples.lengths[i++];
-    s->judging = s->samples;
-    s->judging.tokens += first;
-    s->judging.lengths += i;
-    s->judging.n -= i;
-    s->judging.n_tokens -= first;
-}
-
 // The rest of the dense layers; the normed final state of every token into `out`.
 static facet_status finish(const survey *s, void *stream, uint32_t layer, float *out,
                            facet_err *err)
@@ -97,7 +83,8 @@ static facet_status survey_init(survey *s, facet_err *err)
     const facet_family_split *split = &b->splits[s->family];
     FACET_TRY(facet_build_samples(&b->families->samples, split->calibrate, split->n_calibrate,
                                   budget_tokens, b->alloc, &s->samples, &s->n_fit, err));
-    view_judging(s);
+    facet_samples fit;
+    facet_build_samples_part(&s->samples, s->n_fit, &fit, &s->judging);
     FACET_TRY(facet_layer_fit_init(&s->fit, b, s->samples.n_tokens, s->n_fit, err));
     const size_t row = hp->d_model * sizeof(float);
     s->final = facet_mem_new(b->alloc, s->judging.n_tokens, row);
@@ -178,8 +165,8 @@ static facet_status survey_layer(survey *s, uint32_t layer, facet_err *err)
         const uint32_t n = best_channels(s, layer, tiles, s->fit.channels);
         FACET_TRY(facet_layer_fit_begin(&s->fit, layer, n, err));
         FACET_TRY(facet_layer_fit_look(&s->fit, s->stream, dense, err));
-        FACET_TRY(facet_compensate_layer(&s->fit.moments, s->b->opts->compensate, layer, &s->ridge,
-                                         s->fit.rows, &compensated, err));
+        FACET_TRY(facet_compensate_layer(&s->fit.moments, facet_build_method(s->b), layer,
+                                         &s->ridge, s->fit.rows, &compensated, err));
         cost[i] = s->fit.energy > 0 ? compensated.error / s->fit.energy : 0;
         if (i == carried_point) FACET_TRY(carry(s, layer, &damage, err));
     }

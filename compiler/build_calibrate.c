@@ -5,11 +5,13 @@
 //     dense stream  --attn--ffn-->  x after the layer, dense        (residual targets only)
 //     this stream   --attn--look--> z of kept channels, wanted y* -> moments
 //                                   moments -> compensate -> quantise -> take
+//                                   (tuned rows: moments -> quantise -> take)
 //                   --add z down--> x after the layer, compiled
 #include <string.h>
 
 #include "base/clock.h"
 #include "compiler/build_parts.h"
+#include "compiler/build_tune.h"
 #include "compiler/layer_fit.h"
 #include "compiler/pack.h"
 #include "compiler/weights.h"
@@ -98,64 +100,102 @@ static facet_status store(run *r, uint32_t layer, double error, facet_quantized 
 }
 
 // The rest of the network sees what is stored, rounding included.
-static facet_status advance(run *r, const facet_quantized *down, const float *bias, facet_err *err)
+static facet_status advance(run *r, const float *rows, const float *bias, facet_err *err)
 {
     const facet_build_ops *ops = r->b->ops;
     facet_layer_fit *fit = &r->fit;
     if (r->stream) {
-        facet_layer_fit_output(fit, down->values, bias);
+        facet_layer_fit_output(fit, rows, bias);
         FACET_TRY(ops->stream_add(ops->ctx, r->stream, fit->wanted, err));
     }
     if (!r->follow) return FACET_OK;
     for (uint32_t i = 0; i < fit->n_kept; i++)
-        memcpy(r->sorted + (size_t)i * fit->d, down->values + (size_t)fit->order[i] * fit->d,
+        memcpy(r->sorted + (size_t)i * fit->d, rows + (size_t)fit->order[i] * fit->d,
                fit->d * sizeof(float));
     const facet_build_custom custom = {fit->ascending, fit->n_kept, r->sorted, bias};
     FACET_TRY(ops->stream_attn(ops->ctx, r->follow, err));
     return ops->stream_custom(ops->ctx, r->follow, &custom, err);
 }
 
+// The rows of the layer: solved for, or those that were given, whose error is measured.
+static facet_status solve(run *r, uint32_t layer, facet_compensated *compensated, facet_err *err)
+{
+    facet_layer_fit *fit = &r->fit;
+    *compensated = (facet_compensated){.method = FACET_COMPENSATE_NONE};
+    if (r->job->blind) return FACET_OK;
+    FACET_TRY(gather(r, layer, err));
+    if (!r->job->given)
+        return facet_compensate_layer(&fit->moments, facet_build_method(r->b), layer, &r->ridge,
+                                      fit->rows, compensated, err);
+    FACET_TRY(facet_moments_check(&fit->moments, layer, err));
+    facet_tuned_get(r->job->given, layer, fit);
+    const size_t cells = ((size_t)fit->n_kept + 1) * fit->d;
+    float *scratch = facet_mem_new(r->b->alloc, cells, sizeof *scratch);
+    if (!scratch) return facet_fail_memory(err, cells * sizeof *scratch);
+    compensated->method = FACET_COMPENSATE_TUNE;
+    compensated->error = facet_moments_error(&fit->moments, FACET_PART_JUDGE, fit->rows, scratch);
+    facet_mem_free(r->b->alloc, scratch);
+    return FACET_OK;
+}
+
+// Rounds the rows, hands them over and moves on.
+static facet_status store_layer(run *r, uint32_t layer, double error, const float *bias,
+                                facet_err *err)
+{
+    facet_building *b = r->b;
+    uint64_t since = facet_clock_ns();
+    facet_quantized down;
+    FACET_TRY(store(r, layer, error, &down, err));
+    b->result.seconds[FACET_STEP_QUANTIZE] += facet_clock_seconds(since);
+    since = facet_clock_ns();
+    r->job->down_bits +=
+        8.0 * facet_quantize_block_bytes(down.pack) / FACET_BLOCK / b->model->hp.n_layers;
+    facet_status status =
+        r->job->take ? r->job->take(r->job->ctx, layer, &down, bias, err) : FACET_OK;
+    if (status == FACET_OK) status = advance(r, down.values, bias, err);
+    facet_quantized_fini(&down);
+    b->result.seconds[FACET_STEP_COMPENSATE] += facet_clock_seconds(since);
+    return status;
+}
+
+static const double tuned_error = 0.25; // of the output's energy
+
 static facet_status compile_layer(run *r, uint32_t layer, facet_err *err)
 {
     facet_building *b = r->b;
+    facet_calibrate_job *job = r->job;
     const uint32_t n_layers = b->model->hp.n_layers;
-    uint64_t since = facet_clock_ns();
-    facet_compensated compensated = {.method = FACET_COMPENSATE_NONE};
-    const uint32_t n_kept = r->job->channels(r->job->ctx, layer, r->fit.channels, &r->n_cols);
+    const uint64_t since = facet_clock_ns();
+    facet_compensated compensated;
+    const uint32_t n_kept = job->channels(job->ctx, layer, r->fit.channels, &r->n_cols);
     FACET_TRY(facet_layer_fit_begin(&r->fit, layer, n_kept, err));
-    if (!r->job->blind) {
-        FACET_TRY(gather(r, layer, err));
-        FACET_TRY(facet_compensate_layer(&r->fit.moments, b->opts->compensate, layer, &r->ridge,
-                                         r->fit.rows, &compensated, err));
-    }
-    b->result.seconds[FACET_STEP_COMPENSATE] += facet_clock_seconds(since);
-    since = facet_clock_ns();
-    facet_quantized down;
-    FACET_TRY(store(r, layer, compensated.error, &down, err));
-    b->result.seconds[FACET_STEP_QUANTIZE] += facet_clock_seconds(since);
-    since = facet_clock_ns();
-    const double energy = r->job->blind ? 0 : r->fit.moments.energy;
-    if (energy > 0) r->job->layer_error += compensated.error / energy / n_layers;
-    r->job->refitted += compensated.method == FACET_COMPENSATE_REFIT;
-    r->job->down_bits += 8.0 * facet_quantize_block_bytes(down.pack) / FACET_BLOCK / n_layers;
+    FACET_TRY(solve(r, layer, &compensated, err));
+    const double energy = job->blind ? 0 : r->fit.moments.energy;
+    if (energy > 0) job->layer_error += compensated.error / energy / n_layers;
+    job->refitted += compensated.method == FACET_COMPENSATE_REFIT;
     const float *bias = compensated.method == FACET_COMPENSATE_NONE
                             ? NULL
                             : r->fit.rows + (size_t)r->fit.n_kept * r->fit.d;
-    facet_status status =
-        r->job->take ? r->job->take(r->job->ctx, layer, &down, bias, err) : FACET_OK;
-    if (status == FACET_OK) status = advance(r, &down, bias, err);
-    facet_quantized_fini(&down);
+    if (job->collect) {
+        FACET_TRY(facet_tuned_put(job->collect, layer, &r->fit, err));
+        FACET_TRY(advance(r, r->fit.rows, bias, err));
+    }
     b->result.seconds[FACET_STEP_COMPENSATE] += facet_clock_seconds(since);
-    FACET_TRY(status);
-    return facet_report_progress(b->opts->report, r->job->name, layer + 1, n_layers, err);
+    // Tuned rows do not follow the dense stream, so their distance to it says nothing about how
+    // finely they must be stored; a refit leaves about this much.
+    const double left = job->given && compensated.error > tuned_error * energy
+                            ? tuned_error * energy
+                            : compensated.error;
+    if (!job->collect) FACET_TRY(store_layer(r, layer, left, bias, err));
+    return facet_report_progress(b->opts->report, job->name, layer + 1, n_layers, err);
 }
 
 static void warn_of_few_tokens(const run *r)
 {
     const uint64_t n_fit = r->job->n_fit;
     const double kept = r->b->keep * r->fit.d_ff;
-    if (r->job->blind || r->job->follow || r->b->opts->compensate != FACET_COMPENSATE_REFIT ||
-        (double)n_fit >= 2.0 * kept)
+    if (r->job->blind || r->job->follow || r->job->given ||
+        facet_build_method(r->b) != FACET_COMPENSATE_REFIT || (double)n_fit >= 2.0 * kept)
         return;
     facet_report_log(r->b->opts->report, FACET_LOG_WARN,
                      "%s: %llu calibration tokens are few for a refit of %.0f channels a layer; a "

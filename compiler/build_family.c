@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "compiler/build_parts.h"
+#include "compiler/build_tune.h"
 #include "compiler/weights.h"
 
 enum { default_tokens = 8192 };
@@ -80,7 +81,12 @@ static void fill_result(facet_building *b, uint32_t family, const facet_calibrat
 
 static facet_status compile(facet_building *b, sink *s, facet_calibrate_job *job, facet_err *err)
 {
-    facet_status status = facet_build_calibrate(b, job, err);
+    facet_tuned tuned = {0};
+    facet_status status = FACET_OK;
+    if (b->opts->compensate == FACET_COMPENSATE_TUNE && !job->blind)
+        status = facet_build_tune(b, s->family, job, &tuned, err);
+    if (status == FACET_OK) status = facet_build_calibrate(b, job, err);
+    facet_tuned_fini(&tuned);
     if (status == FACET_OK) status = facet_out_commit(&s->out, err);
     if (status != FACET_OK) {
         facet_out_abort(&s->out);

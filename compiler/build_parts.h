@@ -44,6 +44,8 @@ typedef struct facet_trail {
     double *energy; // (n_layers) of the layer's output on the judging part
 } facet_trail;
 
+typedef struct facet_tuned facet_tuned; // build_tune.h
+
 typedef struct facet_calibrate_job {
     const char *name;             // for progress
     const facet_samples *samples; // fitting tokens first
@@ -55,6 +57,8 @@ typedef struct facet_calibrate_job {
     facet_status (*take)(void *ctx, uint32_t layer, const facet_quantized *down, const float *bias,
                          facet_err *err);
     void *ctx;
+    facet_tuned *collect;        // takes the unrounded rows instead of storing any, or NULL
+    const facet_tuned *given;    // rows that are not to be solved for, or NULL
     const facet_trail *trail;    // of `samples`, or NULL: computed on the way
     const facet_samples *follow; // samples to carry through the compiled layers, or NULL
     double follow_nats;          // result
@@ -62,14 +66,24 @@ typedef struct facet_calibrate_job {
     double layer_error, quantize_error, down_bits; // results: means over layers
     uint32_t refitted;
 } facet_calibrate_job;
+// What is solved for in closed form: tuning begins with a refit.
+static inline facet_compensation facet_build_method(const facet_building *b)
+{
+    return b->opts->compensate == FACET_COMPENSATE_TUNE ? FACET_COMPENSATE_REFIT
+                                                        : b->opts->compensate;
+}
 facet_status facet_build_calibrate(facet_building *b, facet_calibrate_job *job, facet_err *err);
 
 // A copy of listed samples, at most max_tokens (0: no limit) spread over the list; those that judge
 // (family_documents.h) stand at the end, behind *n_fit tokens, with at most a fifth of max_tokens.
-// A single sample is cut at four fifths.
+// A single sample is cut at four fifths. Answers go along, cut where their sample is.
 facet_status facet_build_samples(const facet_samples *from, const uint32_t *list, uint32_t n,
                                  uint64_t max_tokens, const facet_alloc *alloc, facet_samples *out,
                                  uint64_t *n_fit, facet_err *err);
+// Views of the two parts. Samples stand whole on one side of n_fit unless a single one was cut;
+// then all of it is in both.
+void facet_build_samples_part(const facet_samples *samples, uint64_t n_fit, facet_samples *fit,
+                              facet_samples *judge);
 void facet_build_samples_fini(facet_samples *samples, const facet_alloc *alloc);
 
 // ---- build_budget.c: tiles of each layer (n_layers), measured for one family

@@ -25,14 +25,35 @@ static void copy_sample(picker *p, uint32_t sample, uint64_t most)
     if (length == 0) return;
     memcpy(to->tokens + to->n_tokens, p->from->tokens + p->starts[sample],
            length * sizeof *to->tokens);
+    if (to->answers)
+        to->answers[to->n] =
+            p->from->answers[sample] < length ? p->from->answers[sample] : (uint32_t)length;
     to->lengths[to->n++] = (uint32_t)length;
     to->n_tokens += length;
+}
+
+void facet_build_samples_part(const facet_samples *samples, uint64_t n_fit, facet_samples *fit,
+                              facet_samples *judge)
+{
+    uint64_t first = 0;
+    uint32_t i = 0;
+    while (i + 1 < samples->n && first + samples->lengths[i] <= n_fit)
+        first += samples->lengths[i++];
+    *judge = (facet_samples){.tokens = samples->tokens + first,
+                             .lengths = samples->lengths + i,
+                             .n = samples->n - i,
+                             .n_tokens = samples->n_tokens - first};
+    *fit = (facet_samples){.tokens = samples->tokens,
+                           .lengths = samples->lengths,
+                           .n = i > 0 ? i : samples->n,
+                           .n_tokens = i > 0 ? first : samples->n_tokens};
 }
 
 void facet_build_samples_fini(facet_samples *samples, const facet_alloc *alloc)
 {
     facet_mem_free(alloc, samples->tokens);
     facet_mem_free(alloc, samples->lengths);
+    facet_mem_free(alloc, samples->answers);
     *samples = (facet_samples){0};
 }
 
@@ -60,7 +81,9 @@ static facet_status picker_init(picker *p, const facet_alloc *alloc, uint64_t to
     p->judges = facet_mem_new(alloc, p->n, 1);
     p->made.tokens = facet_mem_new(alloc, total, sizeof *p->made.tokens);
     p->made.lengths = facet_mem_new(alloc, p->n, sizeof *p->made.lengths);
-    if (!p->starts || !p->judges || !p->made.tokens || !p->made.lengths)
+    if (p->from->answers) p->made.answers = facet_mem_new(alloc, p->n, sizeof *p->made.answers);
+    if (!p->starts || !p->judges || !p->made.tokens || !p->made.lengths ||
+        (p->from->answers && !p->made.answers))
         return facet_fail_memory(err, total * sizeof *p->made.tokens);
     uint64_t at = 0;
     for (uint32_t i = 0; i < p->from->n; at += p->from->lengths[i++])

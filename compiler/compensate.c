@@ -257,7 +257,7 @@ facet_status facet_compensate_layer(const facet_moments *moments, facet_compensa
 
 bool facet_compensation_find(const char *name, facet_compensation *out)
 {
-    for (int i = FACET_COMPENSATE_REFIT; i <= FACET_COMPENSATE_NONE; i++) {
+    for (int i = 0; i < FACET_COMPENSATE_COUNT; i++) {
         if (strcmp(name, facet_compensation_name((facet_compensation)i)) != 0) continue;
         *out = (facet_compensation)i;
         return true;
@@ -265,8 +265,19 @@ bool facet_compensation_find(const char *name, facet_compensation *out)
     return false;
 }
 
+bool facet_refit_target_find(const char *name, facet_refit_target *out)
+{
+    static const char *const names[FACET_REFIT_COUNT] = {"auto", "layer", "residual"};
+    for (int i = 0; i < FACET_REFIT_COUNT; i++) {
+        if (strcmp(name, names[i]) != 0) continue;
+        *out = (facet_refit_target)i;
+        return true;
+    }
+    return false;
+}
+
 const char *facet_compensation_name(facet_compensation compensation)
 {
-    static const char *const names[] = {"refit", "bias", "none"};
+    static const char *const names[] = {"refit", "bias", "none", "tune"};
     return names[compensation];
 }

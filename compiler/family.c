@@ -212,24 +212,28 @@ static facet_status name_families(const work *w, facet_family_set *out, facet_er
     return FACET_OK;
 }
 
+// A copy of what may be missing.
+static facet_status copy_numbers(const uint32_t *from, size_t n, const facet_alloc *alloc,
+                                 uint32_t **out, facet_err *err)
+{
+    if (!from) return FACET_OK;
+    *out = facet_mem_new(alloc, n, sizeof *from);
+    if (!*out) return facet_fail_memory(err, n * sizeof *from);
+    memcpy(*out, from, n * sizeof *from);
+    return FACET_OK;
+}
+
 static facet_status copy_samples(const facet_mask_set *set, facet_family_set *out, facet_err *err)
 {
     const facet_samples *from = &set->samples;
-    out->samples.n = set->n;
-    if (from->documents) {
-        out->samples.documents = facet_mem_new(out->alloc, set->n, sizeof *from->documents);
-        if (!out->samples.documents) return facet_fail_memory(err, set->n * sizeof(uint32_t));
-        memcpy(out->samples.documents, from->documents, set->n * sizeof *from->documents);
-    }
-    if (!from->tokens) return FACET_OK;
-    out->samples.n_tokens = from->n_tokens;
-    out->samples.tokens = facet_mem_new(out->alloc, from->n_tokens, sizeof *from->tokens);
-    out->samples.lengths = facet_mem_new(out->alloc, from->n, sizeof *from->lengths);
-    if (!out->samples.tokens || !out->samples.lengths)
-        return facet_fail_memory(err, from->n_tokens * sizeof *from->tokens);
-    memcpy(out->samples.tokens, from->tokens, from->n_tokens * sizeof *from->tokens);
-    memcpy(out->samples.lengths, from->lengths, from->n * sizeof *from->lengths);
-    return FACET_OK;
+    const facet_alloc *alloc = out->alloc;
+    facet_samples *to = &out->samples;
+    to->n = set->n;
+    to->n_tokens = from->tokens ? from->n_tokens : 0;
+    FACET_TRY(copy_numbers(from->documents, set->n, alloc, &to->documents, err));
+    FACET_TRY(copy_numbers(from->tokens, from->n_tokens, alloc, &to->tokens, err));
+    FACET_TRY(copy_numbers(from->lengths, set->n, alloc, &to->lengths, err));
+    return copy_numbers(from->answers, set->n, alloc, &to->answers, err);
 }
 
 static facet_status set_init(const work *w, facet_family_set *out, facet_err *err)

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What did it cost? Held-out perplexity of every family's texts under dense, the family itself,
-// every other family, and random channels with the same keep and compensation; written into the
-// bundle as proof.json. No times are in it: the same inputs give the same bytes.
+// every other family, and random channels with the same keep and compensation, and the family's
+// agreement with dense on held-out answers; written into the bundle as proof.json. No times are in
+// it: the same inputs give the same bytes.
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,7 +14,7 @@
 #include "compiler/build_parts.h"
 #include "compiler/select.h"
 
-enum { default_proof_tokens = 1024, random_tokens = 2048 };
+enum { default_proof_tokens = 1024, random_tokens = 2048, agree_tokens = 2048 };
 
 static double perplexity(double nats, uint64_t scored)
 {
@@ -80,6 +81,66 @@ static facet_status measure_random(facet_building *b, uint32_t family, const fac
     return status;
 }
 
+// ---- agreement
+// -----------------------------------------------------------------------------------
+
+double facet_build_share(uint64_t part, uint64_t whole)
+{
+    return whole > 0 ? (double)part / (double)whole : (double)NAN;
+}
+
+// Is there something to compare? A sample's first token follows nothing; one sample may not cost
+// more than all together should.
+static bool is_answered(const facet_samples *samples, uint32_t i)
+{
+    if (!samples->tokens || !samples->answers) return false;
+    const uint32_t length = samples->lengths[i];
+    return length > 1 && samples->answers[i] < length && length <= agree_tokens;
+}
+
+// A family's held-out samples with an answer, into list (n_held). Of more than agree_tokens some
+// are taken, evenly spread and whole: a cut answer would be easier to agree on. At least the last
+// one is, since none is longer.
+static uint32_t list_answers(const facet_building *b, uint32_t family, uint32_t *list)
+{
+    const facet_samples *samples = &b->families->samples;
+    const facet_family_split *split = &b->splits[family];
+    uint64_t total = 0, passed = 0, taken = 0;
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < split->n_held; i++)
+        total += is_answered(samples, split->held[i]) ? samples->lengths[split->held[i]] : 0;
+    for (uint32_t i = 0; i < split->n_held; i++) {
+        if (!is_answered(samples, split->held[i])) continue;
+        const uint64_t length = samples->lengths[split->held[i]];
+        passed += length;
+        if (total > agree_tokens && (taken + length) * total > passed * agree_tokens) continue;
+        taken += length;
+        list[n++] = split->held[i];
+    }
+    return n;
+}
+
+static facet_status measure_agreement(facet_building *b, uint32_t family, facet_err *err)
+{
+    facet_build_family *out = &b->result.families[family];
+    const uint32_t n_held = b->splits[family].n_held;
+    facet_samples answered = {0};
+    uint64_t n_fit;
+    uint32_t *list = facet_mem_new(b->alloc, n_held, sizeof *list);
+    if (!list) return facet_fail_memory(err, n_held * sizeof *list);
+    const uint32_t n = list_answers(b, family, list);
+    facet_status status = FACET_OK;
+    if (n > 0) {
+        status = facet_build_samples(&b->families->samples, list, n, 0, b->alloc, &answered, &n_fit,
+                                     err);
+        if (status == FACET_OK)
+            status = b->ops->agree(b->ops->ctx, b->dir, out->name, &answered, &out->agreement, err);
+    }
+    facet_build_samples_fini(&answered, b->alloc);
+    facet_mem_free(b->alloc, list);
+    return status;
+}
+
 // ---- families
 // ------------------------------------------------------------------------------------
 
@@ -101,7 +162,8 @@ static facet_status measure_own(facet_building *b, uint32_t family, const facet_
 {
     facet_build_family *out = &b->result.families[family];
     FACET_TRY(measure_loss(b, "dense", held, &out->ppl_dense, err));
-    return measure_loss(b, out->name, held, &out->ppl_own, err);
+    FACET_TRY(measure_loss(b, out->name, held, &out->ppl_own, err));
+    return measure_agreement(b, family, err);
 }
 
 static facet_status measure_controls(facet_building *b, uint32_t family, const facet_samples *held,
@@ -142,31 +204,49 @@ static facet_status refuse(const facet_building *b, const facet_err *why, bool w
     return FACET_OK;
 }
 
-facet_status facet_build_judgeable(facet_building *b, facet_err *err)
+// Is there held-out text to judge a family by? With `answers`: held-out answers?
+static bool is_judgeable(const facet_building *b, uint32_t family, bool answers)
 {
     const facet_samples *samples = &b->families->samples;
-    for (uint32_t k = 0; k < b->n_families && b->opts->quality > 0; k++) {
-        uint64_t scored = 0;
-        for (uint32_t i = 0; samples->tokens && i < b->splits[k].n_held; i++) {
-            const uint32_t length = samples->lengths[b->splits[k].held[i]];
-            scored += length > 0 ? length - 1 : 0;
-        }
-        if (scored > 0) continue;
+    const facet_family_split *split = &b->splits[family];
+    for (uint32_t i = 0; i < split->n_held; i++) {
+        const uint32_t sample = split->held[i];
+        if (answers ? is_answered(samples, sample)
+                    : samples->tokens && samples->lengths[sample] > 1)
+            return true;
+    }
+    return false;
+}
+
+facet_status facet_build_judgeable(facet_building *b, facet_err *err)
+{
+    for (uint32_t k = 0; k < b->n_families; k++) {
+        const char *name = b->families->names[k];
         facet_err why;
-        facet_fail(&why, FACET_CHECK,
-                   "family %s: no text of it is held out, so its quality cannot be judged; give "
-                   "more documents, leave out --quality or add --force",
-                   b->families->names[k]);
-        FACET_TRY(refuse(b, &why, b->opts->force, err));
+        if (b->opts->quality > 0 && !is_judgeable(b, k, false)) {
+            facet_fail(&why, FACET_CHECK,
+                       "family %s: no text of it is held out, so its quality cannot be judged; "
+                       "give more documents, leave out --quality or add --force",
+                       name);
+            FACET_TRY(refuse(b, &why, b->opts->force, err));
+        }
+        if (b->opts->agree > 0 && !is_judgeable(b, k, true)) {
+            facet_fail(&why, FACET_CHECK,
+                       "family %s: no answer of at most %d tokens with its prompt is held out, so "
+                       "its agreement with dense cannot be judged; give more prompts, leave out "
+                       "--agree or add --force",
+                       name, (int)agree_tokens);
+            FACET_TRY(refuse(b, &why, b->opts->force, err));
+        }
     }
     return FACET_OK;
 }
 
-static facet_status judge(facet_building *b, facet_err *err)
+static facet_status judge_quality(const facet_building *b, facet_err *err)
 {
     const facet_build_family *worst = NULL;
     double most = b->opts->quality;
-    for (uint32_t k = 0; k < b->n_families && b->opts->quality > 0; k++) {
+    for (uint32_t k = 0; k < b->n_families; k++) {
         const facet_build_family *f = &b->result.families[k];
         // 0 stands for not measured, which was said before.
         const double ratio = f->ppl_dense == 0 ? 0 : f->ppl_own / f->ppl_dense;
@@ -183,6 +263,33 @@ static facet_status judge(facet_building *b, facet_err *err)
     return refuse(b, &why, b->opts->quality_warns, err);
 }
 
+static facet_status judge_agreement(const facet_building *b, facet_err *err)
+{
+    const facet_build_family *worst = NULL;
+    double least = b->opts->agree;
+    for (uint32_t k = 0; k < b->n_families; k++) {
+        const facet_build_family *f = &b->result.families[k];
+        const double share =
+            facet_build_share(f->agreement.positions_equal, f->agreement.positions);
+        if (!(share < least)) continue; // NaN stands for not measured, which was said before
+        least = share;
+        worst = f;
+    }
+    if (!worst) return FACET_OK;
+    facet_err why;
+    facet_fail(&why, FACET_QUALITY,
+               "family %s: at keep %.9g it agrees with dense at %.5g of the positions of held-out "
+               "answers and --agree asks for %.9g; keep more, give more prompts or add --force",
+               worst->name, b->keep, least, b->opts->agree);
+    return refuse(b, &why, b->opts->quality_warns, err);
+}
+
+static facet_status judge(const facet_building *b, facet_err *err)
+{
+    if (b->opts->quality > 0) FACET_TRY(judge_quality(b, err));
+    return b->opts->agree > 0 ? judge_agreement(b, err) : FACET_OK;
+}
+
 // ---- proof.json
 // ----------------------------------------------------------------------------------
 
@@ -193,6 +300,23 @@ static void put_number(cJSON *object, const char *name, double value)
     double rounded = value;
     snprintf(text, sizeof text, "%.5e", value);
     if (facet_parse_double(text, &rounded)) cJSON_AddNumberToObject(object, name, rounded);
+}
+
+static void put_share(cJSON *object, const char *name, uint64_t part, uint64_t whole)
+{
+    if (whole > 0)
+        put_number(object, name, facet_build_share(part, whole));
+    else
+        cJSON_AddNullToObject(object, name);
+}
+
+static void put_agreement(const facet_build_agreement *a, cJSON *object)
+{
+    put_number(object, "answers", (double)a->answers);
+    put_number(object, "answer_positions", (double)a->positions);
+    put_share(object, "agree_positions", a->positions_equal, a->positions);
+    put_number(object, "dense_answers", (double)a->dense_answers);
+    put_share(object, "agree_answers", a->dense_answers_equal, a->dense_answers);
 }
 
 static void put_family(const facet_building *b, uint32_t family, cJSON *list)
@@ -215,6 +339,12 @@ static void put_family(const facet_building *b, uint32_t family, cJSON *list)
     put_number(object, "layer_error", f->layer_error);
     put_number(object, "quantize_error", f->quantize_error);
     put_number(object, "refitted_layers", (double)f->refitted);
+    if (f->tune_tokens > 0) {
+        put_number(object, "tune_tokens", (double)f->tune_tokens);
+        put_number(object, "kl_refit", f->kl_refit);
+        put_number(object, "kl_tuned", f->kl_tuned);
+    }
+    put_agreement(&f->agreement, object);
     if (!(f->ppl_dense > 0)) return;
     cJSON *ppl = cJSON_AddObjectToObject(object, "perplexity");
     put_number(ppl, "dense", f->ppl_dense);

@@ -277,29 +277,53 @@ static facet_status check_tokens(const samples_reader *reader, const facet_st_te
     return FACET_OK;
 }
 
+// An optional tensor of a number for each of n samples.
+static facet_status read_numbers(const samples_reader *reader, const char *name, uint32_t n,
+                                 const facet_st_tensor **tensor, uint32_t **out)
+{
+    samples_shape shape = {name, FACET_ST_I32, 1, {n}, false};
+    FACET_TRY(facet_samples_tensor(reader, &shape, tensor));
+    if (!*tensor) return FACET_OK;
+    *out = facet_mem_new(reader->alloc, n, sizeof **out);
+    if (!*out) return facet_fail_memory(reader->err, n * sizeof **out);
+    memcpy(*out, (*tensor)->data, n * sizeof **out);
+    return FACET_OK;
+}
+
 static facet_status read_documents(const samples_reader *reader, facet_samples *out)
 {
     const facet_st_tensor *tensor;
-    samples_shape shape = {"documents", FACET_ST_I32, 1, {out->n}, false};
-    FACET_TRY(facet_samples_tensor(reader, &shape, &tensor));
-    if (!tensor) return FACET_OK;
-    out->documents = facet_mem_new(reader->alloc, out->n, sizeof *out->documents);
-    if (!out->documents) return facet_fail_memory(reader->err, out->n * sizeof *out->documents);
-    memcpy(out->documents, tensor->data, out->n * sizeof *out->documents);
-    for (uint32_t i = 0; i < out->n; i++) {
+    FACET_TRY(read_numbers(reader, "documents", out->n, &tensor, &out->documents));
+    for (uint32_t i = 0; out->documents && i < out->n; i++) {
         if (out->documents[i] > INT32_MAX)
             return facet_samples_bad_tensor(reader, tensor, "holds a number below 0");
     }
     return FACET_OK;
 }
 
-facet_status facet_samples_read(const samples_reader *reader, uint32_t n, facet_samples *out)
+// Behind tokens and lengths, which say where a sample ends.
+static facet_status read_answers(const samples_reader *reader, facet_samples *out)
 {
+    const facet_st_tensor *tensor;
+    FACET_TRY(read_numbers(reader, "answers", out->n, &tensor, &out->answers));
+    if (out->answers && !out->lengths)
+        return facet_samples_bad_tensor(reader, tensor, "needs tokens and lengths beside it");
+    for (uint32_t i = 0; out->answers && i < out->n; i++) {
+        if (out->answers[i] <= out->lengths[i]) continue;
+        char why[96];
+        snprintf(why, sizeof why, "says %d for sample %u, which has %u tokens",
+                 (int)out->answers[i], i, out->lengths[i]);
+        return facet_samples_bad_tensor(reader, tensor, why);
+    }
+    return FACET_OK;
+}
+
+static facet_status read_tokens(const samples_reader *reader, facet_samples *out)
+{
+    const uint32_t n = out->n;
     const facet_st_tensor *tokens, *lengths;
     samples_shape shape = {"tokens", FACET_ST_I32, 1, {0}, false};
     samples_shape sizes = {"lengths", FACET_ST_I32, 1, {n}, false};
-    out->n = n;
-    FACET_TRY(read_documents(reader, out));
     FACET_TRY(facet_samples_tensor(reader, &shape, &tokens));
     FACET_TRY(facet_samples_tensor(reader, &sizes, &lengths));
     if (!tokens && !lengths) return FACET_OK;
@@ -318,11 +342,20 @@ facet_status facet_samples_read(const samples_reader *reader, uint32_t n, facet_
     return FACET_OK;
 }
 
+facet_status facet_samples_read(const samples_reader *reader, uint32_t n, facet_samples *out)
+{
+    out->n = n;
+    FACET_TRY(read_documents(reader, out));
+    FACET_TRY(read_tokens(reader, out));
+    return read_answers(reader, out);
+}
+
 void facet_samples_fini(facet_samples *samples, const facet_alloc *alloc)
 {
     facet_mem_free(alloc, samples->tokens);
     facet_mem_free(alloc, samples->lengths);
     facet_mem_free(alloc, samples->documents);
+    facet_mem_free(alloc, samples->answers);
     *samples = (facet_samples){0};
 }
 

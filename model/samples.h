@@ -14,6 +14,9 @@ typedef struct facet_samples {
     uint32_t n;
     uint64_t n_tokens;
     uint32_t *documents; // (n) samples of equal number are cut from one text; NULL: each its own
+    // (n) where a sample's answer begins, which ends with the sample; its length: it has none.
+    // NULL: no sample has one. Needs lengths.
+    uint32_t *answers;
 } facet_samples;
 
 typedef struct facet_mask_set {

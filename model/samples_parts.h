@@ -61,7 +61,8 @@ facet_status facet_samples_scores(const samples_reader *reader, bool required, u
 // Tensor `mask` U8 [*n, layers, ceil(f/8)]; bits past f are cleared.
 facet_status facet_samples_mask(const samples_reader *reader, bool required, uint64_t *n,
                                 uint8_t **out);
-// Tensors `tokens` and `lengths` of n samples, and `documents`; each NULL when it is missing.
+// Tensors `tokens` and `lengths` of n samples, `documents` and `answers`; each NULL when it is
+// missing.
 facet_status facet_samples_read(const samples_reader *reader, uint32_t n, facet_samples *out);
 void facet_samples_fini(facet_samples *samples, const facet_alloc *alloc);
 void facet_strings_free(char **strings, uint32_t n, const facet_alloc *alloc);

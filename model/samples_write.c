@@ -79,6 +79,9 @@ void facet_samples_put_samples(samples_writer *writer, const facet_samples *samp
     if (samples->documents)
         facet_samples_put_tensor(writer, "documents", FACET_ST_I32, samples->documents,
                                  (const uint64_t[3]){samples->n});
+    if (samples->answers)
+        facet_samples_put_tensor(writer, "answers", FACET_ST_I32, samples->answers,
+                                 (const uint64_t[3]){samples->n});
 }
 
 facet_status facet_samples_save(samples_writer *writer, const char *path, bool force,

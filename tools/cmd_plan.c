@@ -23,6 +23,8 @@ static const facet_option options[] = {
     FACET_OPT_TEXT("--keeps", NULL, FACET_STEPS_FIELD(keeps), "LIST",
                    "Shares of the channels to try (0.25,0.33,0.5,0.66,0.75,1)."),
     FACET_STEPS_REPAIR_ROWS,
+    FACET_STEPS_LIMIT_ROWS("Tell which rows have at most R times dense's held-out perplexity.",
+                           "Tell which rows agree with dense at this share of positions at least."),
     FACET_STEPS_SEED_ROW,
     FACET_OPT_END,
 };
@@ -136,6 +138,13 @@ static double disk_bytes(const facet_manifest *manifest, const facet_manifest_fa
     return bytes;
 }
 
+// Would build publish it? Not so without held-out text or answers.
+static bool is_enough(const plan *p, double ratio, double agreement)
+{
+    return (p->opts->quality == 0 || ratio <= p->opts->quality) &&
+           (p->opts->agree == 0 || agreement >= p->opts->agree);
+}
+
 static void add_row(plan *p, const char *grouping, const facet_manifest *manifest,
                     const facet_build_result *result, uint32_t i)
 {
@@ -143,14 +152,22 @@ static void add_row(plan *p, const char *grouping, const facet_manifest *manifes
     const facet_manifest_family *facts = &manifest->families[1 + i];
     const double dense = (double)manifest->families[0].token_bytes;
     const double own = (double)facts->token_bytes;
+    // Without held-out text or answers 0 / 0, which is no number and becomes null.
+    const double ratio = family->ppl_own / family->ppl_dense;
+    const facet_build_agreement *a = &family->agreement;
+    const double agreement = facet_build_share(a->positions_equal, a->positions);
     cJSON *row = facet_doc_push_object(p->rows);
     facet_doc_number(row, "keep", facts->keep);
     facet_doc_number(row, "k", result->n_families);
     facet_doc_text(row, "grouping", grouping);
     facet_doc_text(row, "family", family->name);
     facet_doc_number(row, "ppl_dense", rounded(family->ppl_dense, 1e3));
-    // Without held-out text 0 / 0, which is no number and becomes null.
-    facet_doc_number(row, "ppl_over_dense", rounded(family->ppl_own / family->ppl_dense, 1e4));
+    facet_doc_number(row, "ppl_over_dense", rounded(ratio, 1e4));
+    facet_doc_number(row, "agree_positions", rounded(agreement, 1e4));
+    facet_doc_number(row, "agree_answers",
+                     rounded(facet_build_share(a->dense_answers_equal, a->dense_answers), 1e4));
+    if (p->opts->quality > 0 || p->opts->agree > 0)
+        facet_doc_bool(row, "enough", is_enough(p, ratio, agreement));
     facet_doc_number(row, "bytes_per_token", own);
     facet_doc_number(row, "bytes_over_dense", rounded(own / dense, 1e4));
     facet_doc_number(row, "speed_over_dense", rounded(dense / own, 1e3));
@@ -183,6 +200,8 @@ static facet_status try_keep(plan *p, const facet_family_set *families, const ch
     opts.out = bundle;
     opts.keep = keep;
     opts.prove_own = true;
+    // A row says what it is worth, whatever that is.
+    opts.quality = opts.agree = 0;
     p->at++;
     FACET_TRY(facet_steps_build(&p->tool, &opts, p->model, families, &result, p->doc, err));
     facet_status status = add_rows(p, grouping, bundle, &result, err);

@@ -157,6 +157,8 @@ static cJSON *proof_table(const cJSON *proof)
         facet_doc_number(row, "worst_other", worst);
         facet_doc_number(row, "random", number_of(ppl, "random"));
         facet_doc_number(row, "own_over_dense", round(own / dense * 1e4) / 1e4);
+        facet_doc_number(row, "agree_positions", number_of(family, "agree_positions"));
+        facet_doc_number(row, "agree_answers", number_of(family, "agree_answers"));
     }
     return rows;
 }

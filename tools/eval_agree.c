@@ -1,23 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// How far does a family answer as dense does? Dense answers every prompt greedily, once; then each
-// family reads prompt and answer in one pass, which gives both figures.
-//
-//     prompt[0..p) answer[0..k)      answer: dense's, with the token that ends it if it came to it
-//     row p-1+i                      the family's logits behind prompt + answer[0..i)
-//     position i agrees              the highest logit of row p-1+i is token answer[i]
-//
-// The family's own greedy answer `own` (same limit of tokens) equals `answer` token for token if
-// and only if every position agrees, so nothing is generated a second time. By induction on i, own
-// and answer are the same up to i as long as positions 0..i-1 agree: nothing precedes own[0] but
-// the prompt, and if own[0..i) = answer[0..i), then the family draws own[i] behind exactly the
-// prefix that row p-1+i has seen, so own[i] = answer[i] if and only if position i agrees. If all
-// do, both end at k, because an answer's end depends on its tokens and the limit only; at the first
-// that does not, the answers differ. This rests on a row's logits being the same bits from a
-// prefill as from single steps, which tests/oracle holds the runtime to; dense's own row, 1 and 1,
-// shows it in every run.
+// Agreement with dense on the prompts of a file (agree.h): dense answers every prompt greedily,
+// once; then each family reads prompt and answer in one pass, which gives both figures. Dense's own
+// row, 1 and 1, shows in every run that a prefill's logits are those of single steps.
 #include "base/clock.h"
 #include "base/memory.h"
-#include "runtime/eval.h"
+#include "tools/agree.h"
 #include "tools/evaluate.h"
 #include "tools/family_choice.h"
 #include "tools/tasks.h"
@@ -28,15 +15,9 @@ typedef struct agree_job {
     facet_bundle *bundle;
     facet_eval_prompts prompts; // each prompt's tokens are followed by dense's answer
     size_t *n_prompt;           // (prompts.n) tokens of the prompt alone
+    size_t longest;             // tokens of an answer
     uint64_t positions, n_ended;
 } agree_job;
-
-typedef struct agree_rows {
-    facet_session *session;
-    const uint32_t *answer;
-    uint32_t n_vocab;
-    uint64_t equal;
-} agree_rows;
 
 // ---- dense's answers ----------------------------------------------------------------------------
 
@@ -50,7 +31,9 @@ static facet_status answer_one(agree_job *job, facet_session *session, float *lo
     const size_t n = job->opts->n < room ? (size_t)job->opts->n : room;
     FACET_TRY(facet_tokens_continue(session, job->bundle, tokens, (uint32_t)n, logits, err));
     job->n_prompt[i] = n_prompt;
-    job->positions += tokens->count - n_prompt;
+    const size_t n_answer = tokens->count - n_prompt;
+    if (n_answer > job->longest) job->longest = n_answer;
+    job->positions += n_answer;
     job->n_ended += facet_token_is_end(job->bundle, tokens->ids[tokens->count - 1]);
     return FACET_OK;
 }
@@ -90,32 +73,19 @@ static facet_status answer(agree_job *job, cJSON *doc, facet_err *err)
 
 // ---- a family on them ---------------------------------------------------------------------------
 
-static facet_status compare_rows(void *ctx, size_t first_row, uint32_t n_rows, const float *logits,
-                                 facet_err *err)
+static facet_status compare_all(const agree_job *job, facet_session *session, uint32_t *drawn,
+                                facet_build_agreement *sum, facet_err *err)
 {
-    agree_rows *rows = ctx;
-    facet_sampler greedy = {0};
-    for (uint32_t i = 0; i < n_rows; i++) {
-        uint32_t id;
-        FACET_TRY(facet_session_sample(rows->session, logits + (size_t)i * rows->n_vocab, &greedy,
-                                       &id, err));
-        rows->equal += id == rows->answer[first_row + i];
+    const size_t n = job->prompts.n;
+    for (size_t i = 0; i < n; i++) {
+        const facet_tokens *tokens = &job->prompts.tokens[i];
+        const size_t first = job->n_prompt[i];
+        const uint32_t *answer = tokens->ids + first;
+        FACET_TRY(facet_report_progress(&job->tool->report, "compare", i, n, err));
+        FACET_TRY(facet_agree_draw(session, facet_vocab(job->bundle), tokens->ids, first,
+                                   tokens->count, drawn, err));
+        facet_agree_count(answer, answer, drawn, tokens->count - first, sum);
     }
-    return FACET_OK;
-}
-
-// The prompt but for its last token predicts nothing that counts, so it gets no logits.
-static facet_status compare_one(const agree_job *job, facet_session *session, size_t i,
-                                uint64_t *equal, facet_err *err)
-{
-    const uint32_t *ids = job->prompts.tokens[i].ids;
-    const size_t lead = job->n_prompt[i] - 1, n = job->prompts.tokens[i].count - job->n_prompt[i];
-    agree_rows rows = {
-        .session = session, .answer = ids + job->n_prompt[i], .n_vocab = facet_vocab(job->bundle)};
-    FACET_TRY(facet_session_rewind(session, 0, err));
-    if (lead > 0) FACET_TRY(facet_session_prefill(session, ids, lead, NULL, err));
-    FACET_TRY(facet_session_prefill_all(session, ids + lead, n, compare_rows, &rows, err));
-    *equal = rows.equal;
     return FACET_OK;
 }
 
@@ -124,29 +94,27 @@ static facet_status compare(const agree_job *job, const char *family, cJSON *res
 {
     const uint64_t begin = facet_clock_ns();
     const facet_session_opts opts = {.n_ctx = job->prompts.n_ctx};
-    const size_t n = job->prompts.n;
-    facet_session *session;
-    uint64_t answers = 0, positions = 0;
-    FACET_TRY(facet_session_new(job->bundle, family, &opts, &session, err));
-    facet_status status = FACET_OK;
-    for (size_t i = 0; i < n && status == FACET_OK; i++) {
-        uint64_t equal = 0;
-        status = facet_report_progress(&job->tool->report, "compare", i, n, err);
-        if (status == FACET_OK) status = compare_one(job, session, i, &equal, err);
-        positions += equal;
-        answers += equal == job->prompts.tokens[i].count - job->n_prompt[i];
-    }
+    facet_session *session = NULL;
+    facet_build_agreement sum = {0};
+    uint32_t *drawn = facet_mem_new(NULL, job->longest, sizeof *drawn);
+    facet_status status = drawn != NULL
+                              ? facet_session_new(job->bundle, family, &opts, &session, err)
+                              : facet_fail_memory(err, job->longest * sizeof *drawn);
+    if (status == FACET_OK) status = compare_all(job, session, drawn, &sum, err);
     facet_session_free(session);
+    facet_mem_free(NULL, drawn);
     if (status != FACET_OK) return status;
     cJSON *row = facet_doc_push_object(results);
     facet_doc_text(row, "family", family);
     facet_doc_text(row, "file", job->opts->agree);
-    facet_doc_number(row, "prompts", (double)n);
-    facet_doc_number(row, "answers_equal", (double)answers);
-    facet_doc_number(row, "answers_equal_share", (double)answers / (double)n);
-    facet_doc_number(row, "positions", (double)job->positions);
-    facet_doc_number(row, "positions_equal", (double)positions);
-    facet_doc_number(row, "positions_equal_share", (double)positions / (double)job->positions);
+    facet_doc_number(row, "prompts", (double)sum.answers);
+    facet_doc_number(row, "answers_equal", (double)sum.dense_answers_equal);
+    facet_doc_number(row, "answers_equal_share",
+                     facet_build_share(sum.dense_answers_equal, sum.answers));
+    facet_doc_number(row, "positions", (double)sum.positions);
+    facet_doc_number(row, "positions_equal", (double)sum.positions_equal);
+    facet_doc_number(row, "positions_equal_share",
+                     facet_build_share(sum.positions_equal, sum.positions));
     facet_doc_number(row, "seconds", facet_clock_seconds(begin));
     return FACET_OK;
 }

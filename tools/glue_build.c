@@ -2,9 +2,11 @@
 #include "tools/glue_build.h"
 
 #include "calib/stream.h"
+#include "tools/agree.h"
 #include "tools/glue_check.h"
 #include "tools/loss.h"
 #include "tools/resolve.h"
+#include "train/distill.h"
 
 // ---- streams
 // --------------------------------------------------------------------------------------
@@ -117,6 +119,35 @@ static facet_status stream_nll(void *ctx, void *stream, double *nats, uint64_t *
     return facet_stream_nll(stream, nats, scored, NULL, err);
 }
 
+// ---- training
+// -----------------------------------------------------------------------------------
+
+static facet_status tune(void *ctx, const facet_model *model, facet_build_tuning *tuning,
+                         facet_err *err)
+{
+    const facet_tool *tool = ctx;
+    const uint32_t n_layers = model->hp.n_layers;
+    facet_distill_layer *layers = facet_mem_new(NULL, n_layers, sizeof *layers);
+    if (layers == NULL) return facet_fail_memory(err, n_layers * sizeof *layers);
+    for (uint32_t i = 0; i < n_layers; i++) {
+        const facet_build_rows *rows = &tuning->layers[i];
+        layers[i] = (facet_distill_layer){rows->kept, rows->n_kept, rows->down, rows->bias};
+    }
+    const facet_distill_data data = {model, layers, &tuning->fit, &tuning->judge};
+    facet_distill_opts opts = FACET_DISTILL_OPTS_DEFAULT;
+    opts.epochs = tuning->passes;
+    opts.seed = tuning->seed;
+    opts.n_threads = tool->n_threads;
+    opts.report = &tool->report;
+    facet_distill_result result = {0};
+    const facet_status status = facet_distill(&data, &opts, &result, err);
+    facet_mem_free(NULL, layers);
+    tuning->kl_before = result.before;
+    tuning->kl_after = result.after;
+    tuning->tokens = result.tokens;
+    return status;
+}
+
 // ---- the runtime
 // ------------------------------------------------------------------------------------
 
@@ -139,6 +170,17 @@ static facet_status loss(void *ctx, const char *bundle_path, const char *family,
     return status;
 }
 
+static facet_status agree(void *ctx, const char *bundle_path, const char *family,
+                          const facet_samples *samples, facet_build_agreement *out, facet_err *err)
+{
+    const facet_tool *tool = ctx;
+    facet_bundle *bundle;
+    FACET_TRY(facet_resolve_bundle(tool, bundle_path, &bundle, err));
+    const facet_status status = facet_agree_samples(tool, bundle, family, samples, out, err);
+    facet_close(bundle);
+    return status;
+}
+
 facet_build_ops facet_glue_build(facet_tool *tool)
 {
     return (facet_build_ops){
@@ -154,7 +196,9 @@ facet_build_ops facet_glue_build(facet_tool *tool)
         .stream_custom = stream_custom,
         .stream_x = stream_x,
         .stream_nll = stream_nll,
+        .tune = tune,
         .check = check,
         .loss = loss,
+        .agree = agree,
     };
 }

@@ -24,11 +24,11 @@ typedef struct facet_steps_opts {
     // cluster
     const char *families; // NULL: not given
     // compile
-    uint64_t calibration_tokens; // 0: not given
-    const char *budget, *compensate, *quant, *target, *source;
+    uint64_t calibration_tokens, tune_tokens; // 0: not given
+    const char *budget, *compensate, *refit_target, *quant, *target, *source;
     bool no_proof;
-    double quality; // 0: not given
-    bool prove_own; // no option: see facet_build_opts
+    double quality, agree; // 0: not given
+    bool prove_own;        // no option: see facet_build_opts
     // plan
     const char *keeps; // NULL: not given
 } facet_steps_opts;
@@ -76,8 +76,18 @@ extern const facet_steps_opts facet_steps_defaults;
                      "The same share of every layer, or moved to where it helps most (uniform)."), \
         FACET_OPT_COUNT("--calibration-tokens", NULL, FACET_STEPS_FIELD(calibration_tokens), "N",  \
                         "At most N tokens calibrate a family (8192).", 64, 16777216),              \
-        FACET_OPT_CHOICE("--compensate", FACET_STEPS_FIELD(compensate), "none|bias|refit",         \
-                         "What repairs the dropped channels (refit).")
+        FACET_OPT_CHOICE("--compensate", FACET_STEPS_FIELD(compensate), "none|bias|refit|tune",    \
+                         "What repairs the dropped channels; tune moves all layers of a refit "    \
+                         "together towards dense, which takes longer (refit)."),                   \
+        FACET_OPT_CHOICE("--refit-target", FACET_STEPS_FIELD(refit_target), "auto|layer|residual", \
+                         "What a refit aims at: the layer's own output, or dense's residual "      \
+                         "stream behind it (auto: residual where the model allows it)."),          \
+        FACET_OPT_COUNT("--tune-tokens", NULL, FACET_STEPS_FIELD(tune_tokens), "N",                \
+                        "At most N tokens tune a family (65536).", 64, 16777216)
+
+#define FACET_STEPS_LIMIT_ROWS(quality_help, agree_help)                                           \
+    FACET_OPT_REAL("--quality", FACET_STEPS_FIELD(quality), "R", quality_help, 1, 1000, true),     \
+        FACET_OPT_REAL("--agree", FACET_STEPS_FIELD(agree), "A", agree_help, 0, 1, true)
 
 #define FACET_STEPS_COMPILE_ROWS                                                                   \
     FACET_STEPS_REPAIR_ROWS,                                                                       \
@@ -89,11 +99,12 @@ extern const facet_steps_opts facet_steps_defaults;
         FACET_OPT_TEXT("--source", NULL, FACET_STEPS_FIELD(source), "DIR",                         \
                        "Also write the emitted sources there."),                                   \
         FACET_OPT_FLAG("--no-proof", NULL, FACET_STEPS_FIELD(no_proof),                            \
-                       "Do not measure held-out perplexities."),                                   \
-        FACET_OPT_REAL("--quality", FACET_STEPS_FIELD(quality), "R",                               \
-                       "Held-out perplexity over dense, at most; without --keep the smallest "     \
-                       "that does of 0.25, 0.33, 0.5, 0.66, 0.75, 0.9 (off).",                     \
-                       1, 1000, true)
+                       "Do not measure held-out perplexity and agreement with dense."),            \
+        FACET_STEPS_LIMIT_ROWS(                                                                    \
+            "Held-out perplexity over dense, at most; without --keep the smallest that does of "   \
+            "0.25, 0.33, 0.5, 0.66, 0.75, 0.9 (off).",                                             \
+            "Share of the positions of held-out answers with dense's highest-logit token, at "     \
+            "least; without --keep as --quality (off).")
 
 // Options that a table cannot judge: all of them, before any work. Wrong ones are FACET_USAGE.
 facet_status facet_steps_check_predict(const facet_steps_opts *opts, facet_err *err);
@@ -117,8 +128,9 @@ facet_status facet_steps_predict(facet_tool *tool, const facet_steps_opts *opts,
 facet_status facet_steps_cluster(facet_tool *tool, const facet_steps_opts *opts,
                                  const facet_mask_set *set, facet_family_set *out, cJSON *doc,
                                  facet_err *err);
-// Families to a published bundle. Free *result with facet_build_result_fini. With a quality and no
-// keep it tries one keep after the other; quality{limit, keep, tried[]} then goes into `doc`.
+// Families to a published bundle. Free *result with facet_build_result_fini. With a limit (quality,
+// agree) and no keep it tries one keep after the other; quality{limit, agree, keep, tried[]} then
+// goes into `doc`.
 facet_status facet_steps_build(facet_tool *tool, const facet_steps_opts *opts,
                                const facet_model *model, const facet_family_set *families,
                                facet_build_result *result, cJSON *doc, facet_err *err);

@@ -10,13 +10,16 @@ facet_status facet_steps_check_compile(const facet_tool *tool, const facet_steps
                                        facet_err *err)
 {
     facet_targets targets;
-    if (opts->quality > 0 && opts->no_proof)
+    const bool limited = opts->quality > 0 || opts->agree > 0;
+    const char *limit = opts->quality > 0 ? "--quality" : "--agree";
+    if (limited && opts->no_proof)
+        return facet_fail(err, FACET_USAGE, "%s: is judged by the proof; leave out --no-proof",
+                          limit);
+    if (limited && opts->source != NULL)
         return facet_fail(err, FACET_USAGE,
-                          "--quality: is judged by the proof; leave out --no-proof");
-    if (opts->quality > 0 && opts->source != NULL)
-        return facet_fail(err, FACET_USAGE,
-                          "--source: does not go with --quality, which may leave no bundle; build "
-                          "again with --keep and without it");
+                          "--source: does not go with %s, which may leave no bundle; build again "
+                          "with --keep and without it",
+                          limit);
     return facet_targets_find(tool, opts->target, &targets, err);
 }
 
@@ -51,6 +54,7 @@ static facet_status check_model(const facet_tool *tool, const facet_model *model
 static void add_family(const facet_build_result *result, uint32_t i, cJSON *array)
 {
     const facet_build_family *family = &result->families[i];
+    const facet_build_agreement *agreement = &family->agreement;
     const struct {
         const char *name;
         double value;
@@ -67,9 +71,15 @@ static void add_family(const facet_build_result *result, uint32_t i, cJSON *arra
         {"layer_error", family->layer_error},
         {"quantize_error", family->quantize_error},
         {"refitted", family->refitted},
+        {"tune_tokens", (double)family->tune_tokens},
+        {"kl_refit", family->kl_refit},
+        {"kl_tuned", family->kl_tuned},
         {"ppl_dense", family->ppl_dense},
         {"ppl_own", family->ppl_own},
         {"ppl_random", family->ppl_random},
+        {"agree_positions", facet_build_share(agreement->positions_equal, agreement->positions)},
+        {"agree_answers",
+         facet_build_share(agreement->dense_answers_equal, agreement->dense_answers)},
     };
     cJSON *item = facet_doc_push_object(array);
     facet_doc_text(item, "name", family->name);
@@ -144,12 +154,27 @@ static facet_status build_to_quality(build_job *job, cJSON *doc, facet_err *err)
 {
     cJSON *object = facet_doc_object(doc, "quality");
     cJSON *tried = facet_doc_array(object, "tried");
-    facet_doc_number(object, "limit", job->opts->quality);
+    if (job->opts->quality > 0) facet_doc_number(object, "limit", job->opts->quality);
+    if (job->opts->agree > 0) facet_doc_number(object, "agree", job->opts->agree);
     job->build.quality_warns = job->opts->force;
     const facet_status status =
         job->opts->keep > 0 ? build_bundle(job, err) : build_smallest(job, tried, err);
     facet_doc_number(object, "keep", job->build.keep);
     return status;
+}
+
+static facet_status parse_repair(const facet_steps_opts *opts, facet_build_opts *build,
+                                 facet_err *err)
+{
+    if (!facet_compensation_find(opts->compensate, &build->compensate))
+        return facet_fail(err, FACET_USAGE,
+                          "--compensate %s: is none of none, bias, refit, tune; choose",
+                          opts->compensate);
+    if (!facet_refit_target_find(opts->refit_target, &build->refit_target))
+        return facet_fail(err, FACET_USAGE,
+                          "--refit-target %s: is none of auto, layer, residual; choose",
+                          opts->refit_target);
+    return FACET_OK;
 }
 
 facet_status facet_steps_build(facet_tool *tool, const facet_steps_opts *opts,
@@ -171,9 +196,11 @@ facet_status facet_steps_build(facet_tool *tool, const facet_steps_opts *opts,
         .keep = opts->keep,
         .budget_global = strcmp(opts->budget, "global") == 0,
         .calibration_tokens = opts->calibration_tokens,
+        .tune_tokens = opts->tune_tokens,
         .prove = !opts->no_proof,
         .prove_own = opts->prove_own,
         .quality = opts->quality,
+        .agree = opts->agree,
         .seed = opts->seed,
         .targets = targets.names,
         .n_targets = targets.n,
@@ -183,13 +210,10 @@ facet_status facet_steps_build(facet_tool *tool, const facet_steps_opts *opts,
         .force = opts->force,
         .report = &tool->report,
     };
-    facet_status status = FACET_OK;
-    if (!facet_compensation_find(opts->compensate, &job.build.compensate))
-        status =
-            facet_fail(err, FACET_USAGE, "--compensate %s: is none of none, bias, refit; choose",
-                       opts->compensate);
+    facet_status status = parse_repair(opts, &job.build, err);
+    const bool limited = opts->quality > 0 || opts->agree > 0;
     if (status == FACET_OK)
-        status = opts->quality > 0 ? build_to_quality(&job, doc, err) : build_bundle(&job, err);
+        status = limited ? build_to_quality(&job, doc, err) : build_bundle(&job, err);
     facet_cache_close(cache);
     return status;
 }

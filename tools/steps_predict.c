@@ -18,6 +18,7 @@ const facet_steps_opts facet_steps_defaults = {
     .ctx = DEFAULT_CTX,
     .budget = "uniform",
     .compensate = "refit",
+    .refit_target = "auto",
     .quant = "keep",
     .target = "native",
 };

@@ -99,15 +99,17 @@ facet_status facet_prompt_encode(const facet_tokenizer *tokenizer, const facet_m
     return facet_tokenizer_chat_encode(tokenizer, messages, n_messages, true, NULL, tokens, err);
 }
 
+// *n_prompt: how many of the tokens come before the completion; all, if there is none.
 static facet_status encode_record(const facet_tasks_opts *opts, const facet_tokenizer *tokenizer,
                                   const facet_task_record *record, facet_tokens *tokens,
-                                  facet_err *err)
+                                  size_t *n_prompt, facet_err *err)
 {
     facet_tokens more = {0}, end = {0};
     facet_status status;
     FACET_TRY_GOTO(facet_prompt_encode(tokenizer, record->messages, record->n_messages, opts->raw,
                                        tokens, err),
                    done);
+    *n_prompt = tokens->count;
     if (record->completion == NULL) goto done;
     FACET_TRY_GOTO(facet_tokenizer_encode(tokenizer, record->completion, strlen(record->completion),
                                           false, false, NULL, &more, err),
@@ -128,7 +130,8 @@ static facet_status add_record(const facet_tasks_opts *opts, const facet_tokeniz
 {
     const facet_task_record *record = &file->records[i];
     facet_tokens tokens = {0};
-    facet_status status = encode_record(opts, tokenizer, record, &tokens, err);
+    size_t n_prompt = 0;
+    facet_status status = encode_record(opts, tokenizer, record, &tokens, &n_prompt, err);
     if (status == FACET_OK && tokens.count == 0)
         status = facet_fail_at(err, FACET_BAD_INPUT, file->path, (int64_t)record->line,
                                "%s: line %llu: the record has no tokens; write a longer prompt",
@@ -137,6 +140,7 @@ static facet_status add_record(const facet_tasks_opts *opts, const facet_tokeniz
         tasks->n_cut += tokens.count > opts->ctx;
         facet_task_sample sample = {.ids = tokens.ids, .open = record->completion == NULL};
         sample.n = (uint32_t)(tokens.count > opts->ctx ? opts->ctx : tokens.count);
+        sample.answer = n_prompt < sample.n ? (uint32_t)n_prompt : sample.n;
         status = push(tasks, &sample, err);
         tasks->n_documents++;
     }
@@ -153,6 +157,7 @@ static facet_status add_window(int64_t bos, const uint32_t *ids, size_t n, facet
     if (bos >= 0) sample.ids[sample.n++] = (uint32_t)bos;
     memcpy(sample.ids + sample.n, ids, n * sizeof *ids);
     sample.n += (uint32_t)n;
+    sample.answer = sample.n;
     facet_status status = push(tasks, &sample, err);
     if (status != FACET_OK) facet_mem_free(NULL, sample.ids);
     return status;
@@ -313,9 +318,11 @@ facet_status facet_tasks_flatten(const facet_tasks *tasks, facet_mask_set *set, 
     set->samples.tokens = facet_mem_new(set->alloc, total, sizeof(uint32_t));
     set->samples.lengths = facet_mem_new(set->alloc, tasks->n, sizeof(uint32_t));
     set->samples.documents = facet_mem_new(set->alloc, tasks->n, sizeof(uint32_t));
+    set->samples.answers = facet_mem_new(set->alloc, tasks->n, sizeof(uint32_t));
     if (tasks->named) set->labels = facet_mem_new(set->alloc, tasks->n, sizeof(char *));
     if (set->samples.tokens == NULL || set->samples.lengths == NULL ||
-        set->samples.documents == NULL || (tasks->named && set->labels == NULL))
+        set->samples.documents == NULL || set->samples.answers == NULL ||
+        (tasks->named && set->labels == NULL))
         return facet_fail_memory(err, total * sizeof(uint32_t));
     uint32_t *to = set->samples.tokens;
     for (size_t i = 0; i < tasks->n; i++) {
@@ -324,6 +331,7 @@ facet_status facet_tasks_flatten(const facet_tasks *tasks, facet_mask_set *set, 
         to += sample->n;
         set->samples.lengths[i] = sample->n;
         set->samples.documents[i] = sample->document;
+        set->samples.answers[i] = sample->answer;
         if (set->labels == NULL) continue;
         set->labels[i] = facet_mem_strdup(set->alloc, sample->label);
         if (set->labels[i] == NULL) return facet_fail_memory(err, strlen(sample->label) + 1);

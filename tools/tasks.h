@@ -25,6 +25,7 @@ typedef struct facet_task_sample {
     uint32_t *ids;
     uint32_t n;
     uint32_t document; // a record or a .txt file, counted over all tasks
+    uint32_t answer;   // where the completion or the continuation begins; n: there is none
     bool open;         // a record without completion: may be continued
     const char *label; // borrowed from the tasks' arena, "" when the task has no name
 } facet_task_sample;

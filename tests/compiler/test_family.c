@@ -39,7 +39,7 @@ static void masks_init(masks *m, uint32_t n, uint32_t k, uint64_t seed)
                               .shape = m->shape,
                               .model = m->model};
     m->set.scores = calloc((size_t)n * layers * channels, sizeof(float));
-    m->set.samples = (facet_samples){calloc(n * text, 4), calloc(n, 4), n, n * text, NULL};
+    m->set.samples = (facet_samples){calloc(n * text, 4), calloc(n, 4), n, n * text, NULL, NULL};
     for (uint32_t i = 0; i < n; i++) {
         m->labels[i] = names[i % k];
         m->set.samples.lengths[i] = text;

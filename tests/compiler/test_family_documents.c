@@ -92,7 +92,7 @@ typedef struct masks {
     facet_mask_set set;
     float scores[most * 4];
     char *labels[most];
-    uint32_t documents[most];
+    uint32_t documents[most], tokens[most], lengths[most], answers[most];
 } masks;
 
 static void masks_init(masks *m, uint32_t n, uint32_t windows)
@@ -102,9 +102,15 @@ static void masks_init(masks *m, uint32_t n, uint32_t windows)
     m->set.scores = m->scores;
     m->set.labels = m->labels;
     m->set.samples.n = n;
+    m->set.samples.n_tokens = n;
+    m->set.samples.tokens = m->tokens;
+    m->set.samples.lengths = m->lengths;
+    m->set.samples.answers = m->answers;
     if (windows > 0) m->set.samples.documents = m->documents;
     for (uint32_t i = 0; i < n; i++) {
         m->labels[i] = names[i % 2];
+        m->lengths[i] = 1;
+        m->answers[i] = i % 3 / 2;
         m->documents[i] = windows > 0 ? 2 * (i / 2 / windows) + i % 2 : 0;
         for (uint32_t j = 0; j < 4; j++)
             m->scores[4 * i + j] = (float)(1 + (i + j) % 3);
@@ -127,6 +133,8 @@ static void test_families(void **state)
     masks_init(&m, 60, 3); // ten documents a label
     cluster(&m, &out, &h);
     assert_memory_equal(out.samples.documents, m.documents, 60 * sizeof *m.documents);
+    assert_memory_equal(out.samples.lengths, m.lengths, 60 * sizeof *m.lengths);
+    assert_memory_equal(out.samples.answers, m.answers, 60 * sizeof *m.answers);
     for (uint32_t i = 0; i < 60; i++)
         assert_int_equal(out.held[i], m.documents[i] / 2 % 5 == 4);
     assert_int_equal(h.n, 0);
@@ -141,10 +149,12 @@ static void test_families(void **state)
     facet_family_set_fini(&out);
 
     masks_init(&m, 60, 0); // no documents given
+    m.set.samples.answers = NULL;
     cluster(&m, &out, &h);
     for (uint32_t i = 0; i < 60; i++)
         assert_int_equal(out.held[i], i / 2 % 5 == 4);
     assert_null(out.samples.documents);
+    assert_null(out.samples.answers);
     assert_int_equal(h.n, 1);
     facet_family_set_fini(&out);
 }
@@ -153,26 +163,28 @@ static void test_families(void **state)
 
 enum { length = 10 };
 
-// Sample i is ten tokens 10 i, 10 i + 1 ...; document i / windows.
+// Sample i is ten tokens 10 i, 10 i + 1 ...; document i / windows; answer at i % 11.
 typedef struct texts {
     facet_samples samples;
-    uint32_t tokens[most * length], lengths[most], documents[most], list[most];
+    uint32_t tokens[most * length], lengths[most], documents[most], list[most], answers[most];
 } texts;
 
 static void texts_init(texts *t, uint32_t n, uint32_t windows)
 {
     *t = (texts){0};
-    t->samples = (facet_samples){t->tokens, t->lengths, n, n * length, t->documents};
+    t->samples = (facet_samples){t->tokens, t->lengths, n, n * length, t->documents, t->answers};
     for (uint32_t i = 0; i < n * length; i++)
         t->tokens[i] = i;
     for (uint32_t i = 0; i < n; i++) {
         t->lengths[i] = length;
         t->documents[i] = i / windows;
+        t->answers[i] = i % (length + 1);
         t->list[i] = i;
     }
 }
 
-// Copies samples 1 to n - 1 and checks that no document is on both sides, but for a single one.
+// Copies samples 1 to n - 1 and checks that no document is on both sides, but for a single one, and
+// that every answer begins where it did or, in a sample that was cut before it, at the end.
 static facet_samples pick(texts *t, uint64_t max_tokens, uint64_t *n_fit)
 {
     facet_samples got;
@@ -187,6 +199,11 @@ static facet_samples pick(texts *t, uint64_t max_tokens, uint64_t *n_fit)
             fits[document] = true;
         else
             assert_false(fits[document]);
+    }
+    const uint32_t *tokens = got.tokens;
+    for (uint32_t i = 0; i < got.n; tokens += got.lengths[i++]) {
+        const uint32_t answer = t->answers[tokens[0] / length];
+        assert_int_equal(got.answers[i], answer < got.lengths[i] ? answer : got.lengths[i]);
     }
     return got;
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A quality that was asked for: worse families are refused or warned of, unjudgeable ones likewise,
-// and nothing is measured that no longer matters. The families keep everything, which needs no
-// streams; the loss is the test's own.
+// A quality or an agreement that was asked for: worse families are refused or warned of,
+// unjudgeable ones likewise, and nothing is measured that no longer matters. The families keep
+// everything, which needs no streams; loss and agreement are the test's own.
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -21,9 +21,16 @@ enum { SAMPLES = 10, LENGTH = 12 };
 static char box[64], model_path[96];
 
 typedef struct fake {
-    double nats[3]; // of dense, code, prose
-    uint32_t losses, warnings;
+    double nats[3];    // of dense, code, prose
+    uint64_t equal[3]; // of twenty positions; dense's is not asked for
+    uint32_t losses, compared, warnings;
+    uint32_t n_answers, answers[8]; // of the last family that was compared
 } fake;
+
+static uint32_t index_of(const char *family)
+{
+    return strcmp(family, "code") == 0 ? 1 : strcmp(family, "prose") == 0 ? 2 : 0;
+}
 
 static facet_status loss(void *ctx, const char *path, const char *family,
                          const facet_samples *samples, double *nats, uint64_t *scored,
@@ -31,17 +38,38 @@ static facet_status loss(void *ctx, const char *path, const char *family,
 {
     (void)path, (void)err;
     fake *f = ctx;
-    const uint32_t i = strcmp(family, "code") == 0 ? 1 : strcmp(family, "prose") == 0 ? 2 : 0;
+    const uint32_t i = index_of(family);
     *scored = samples->n_tokens - samples->n;
     *nats = f->nats[i] * (double)*scored;
     f->losses++;
     return FACET_OK;
 }
 
+static facet_status agree(void *ctx, const char *path, const char *family,
+                          const facet_samples *samples, facet_build_agreement *out, facet_err *err)
+{
+    (void)path, (void)err;
+    fake *f = ctx;
+    *out = (facet_build_agreement){.answers = samples->n,
+                                   .positions = 20,
+                                   .positions_equal = f->equal[index_of(family)],
+                                   .dense_answers = samples->n};
+    f->compared++;
+    f->n_answers = samples->n;
+    uint64_t first = 0;
+    for (uint32_t i = 0; i < samples->n && i < 8; first += samples->lengths[i++]) {
+        assert_true(samples->answers[i] < samples->lengths[i]);
+        f->answers[i] = samples->tokens[first];
+    }
+    assert_int_equal(first, samples->n_tokens);
+    return FACET_OK;
+}
+
 static void hear(void *ctx, facet_level level, const char *text)
 {
     fake *f = ctx;
-    f->warnings += level == FACET_LOG_WARN && strstr(text, "--quality") != NULL;
+    f->warnings +=
+        level == FACET_LOG_WARN && (strstr(text, "--quality") || strstr(text, "--agree"));
 }
 
 typedef struct fixture {
@@ -51,7 +79,7 @@ typedef struct fixture {
     facet_report report;
     facet_build_opts opts;
     char *names[2], none[1];
-    uint32_t tokens[SAMPLES * LENGTH], lengths[SAMPLES], assign[SAMPLES];
+    uint32_t tokens[SAMPLES * LENGTH], lengths[SAMPLES], assign[SAMPLES], answers[SAMPLES];
     uint8_t held[SAMPLES];
 } fixture;
 
@@ -68,6 +96,7 @@ static void make(fixture *f)
     const facet_hparams *hp = &f->model->hp;
     for (uint32_t i = 0; i < SAMPLES; i++) {
         f->lengths[i] = LENGTH;
+        f->answers[i] = LENGTH / 2;
         f->assign[i] = i % 2;
         f->held[i] = i >= SAMPLES - 2;
     }
@@ -84,11 +113,13 @@ static void make(fixture *f)
                                      .model = f->none,
                                      .assign = f->assign,
                                      .held = f->held};
-    f->families.samples = (facet_samples){f->tokens, f->lengths, SAMPLES, SAMPLES * LENGTH, NULL};
+    f->families.samples =
+        (facet_samples){f->tokens, f->lengths, SAMPLES, SAMPLES * LENGTH, NULL, NULL};
     const size_t rows = 2 * (size_t)hp->n_layers;
     f->families.scores = calloc(rows * hp->d_ff, sizeof *f->families.scores);
     f->families.mask = calloc(rows, hp->d_ff);
-    f->fake = (fake){.nats = {1, 1.1, 1.4}}; // 1.105 and 1.492 times dense
+    f->fake = (fake){.nats = {1, 1.1, 1.4}, // 1.105 and 1.492 times dense
+                     .equal = {0, 19, 17}}; // 0.95 and 0.85
     f->report = (facet_report){.ctx = &f->fake, .log = hear};
     f->opts = (facet_build_opts){.prove = true, .report = &f->report};
 }
@@ -114,9 +145,9 @@ static facet_status build(fixture *f, uint32_t losses, uint32_t warnings, facet_
     char out[96];
     int entries = 0;
     facet_build_result result = {0};
-    const facet_build_ops ops = {.ctx = &f->fake, .loss = loss};
+    const facet_build_ops ops = {.ctx = &f->fake, .loss = loss, .agree = agree};
     snprintf(out, sizeof out, "%s/out.facet", box);
-    f->fake.losses = f->fake.warnings = 0;
+    f->fake.losses = f->fake.compared = f->fake.warnings = 0;
     const facet_status status =
         facet_build_bundle(f->model, &f->families, &f->opts, &ops, out, &result, err);
     assert_int_equal(f->fake.losses, losses);
@@ -186,10 +217,112 @@ static void test_unjudgeable(void **state)
     drop(&f);
 }
 
+static void test_agreement(void **state)
+{
+    (void)state;
+    fixture f;
+    facet_err err = {0};
+    make(&f);
+    assert_int_equal(build(&f, 6, 0, &err), FACET_OK); // there are no answers
+    assert_int_equal(f.fake.compared, 0);
+    f.families.samples.answers = f.answers;
+    assert_int_equal(build(&f, 6, 0, &err), FACET_OK);
+    assert_int_equal(f.fake.compared, 2);
+    f.opts.agree = 0.85;
+    assert_int_equal(build(&f, 6, 0, &err), FACET_OK);
+    f.opts.agree = 0.9;
+    assert_int_equal(build(&f, 4, 0, &err), FACET_QUALITY);
+    assert_non_null(strstr(err.message, "family prose: at keep 1 it agrees with dense at 0.85 of"));
+    f.opts.agree = 1; // both do less: the worst is named
+    assert_int_equal(build(&f, 4, 0, &err), FACET_QUALITY);
+    assert_int_equal(facet_status_exit(err.code), 4);
+    assert_non_null(strstr(err.message, "family prose"));
+    f.opts.quality_warns = true;
+    assert_int_equal(build(&f, 6, 1, &err), FACET_OK);
+    f.opts.quality = 1.2; // both limits hold, each is told of
+    assert_int_equal(build(&f, 6, 2, &err), FACET_OK);
+    f.opts.quality_warns = false;
+    f.opts.agree = 0.8;
+    assert_int_equal(build(&f, 4, 0, &err), FACET_QUALITY);
+    assert_non_null(strstr(err.message, "--quality allows 1.2"));
+    f.opts.quality = 1.5;
+    assert_int_equal(build(&f, 6, 0, &err), FACET_OK);
+    drop(&f);
+}
+
+static void test_no_answers(void **state)
+{
+    (void)state;
+    fixture f;
+    facet_err err = {0};
+    make(&f);
+    f.opts.agree = 0.5;
+    assert_int_equal(build(&f, 0, 0, &err), FACET_CHECK);
+    assert_non_null(strstr(err.message, "family code: no answer"));
+    f.families.samples.answers = f.answers;
+    f.answers[SAMPLES - 1] = LENGTH; // prose: its only held-out sample has none
+    assert_int_equal(build(&f, 0, 0, &err), FACET_CHECK);
+    assert_non_null(strstr(err.message, "family prose: no answer"));
+    f.opts.force = true;
+    assert_int_equal(build(&f, 6, 1, &err), FACET_OK);
+    assert_int_equal(f.fake.compared, 1);
+    f.opts.force = false;
+    f.answers[SAMPLES - 1] = 0; // all but its first token
+    assert_int_equal(build(&f, 6, 0, &err), FACET_OK);
+    drop(&f);
+}
+
+// Of more answers than are compared some are, spread and whole; a sample that is too long is none.
+static void test_many_answers(void **state)
+{
+    (void)state;
+    enum { long_sample = 900 };
+    fixture f;
+    facet_err err = {0};
+    make(&f);
+    uint32_t *tokens = calloc((size_t)SAMPLES * long_sample + 2048, sizeof *tokens);
+    f.families.samples = (facet_samples){.tokens = tokens,
+                                         .lengths = f.lengths,
+                                         .n = SAMPLES,
+                                         .n_tokens = SAMPLES * long_sample,
+                                         .answers = f.answers};
+    for (uint32_t i = 0; i < SAMPLES; i++) {
+        f.lengths[i] = long_sample;
+        f.held[i] = i >= 2 && i % 2 == 0; // code: 2, 4, 6 and 8
+        tokens[i * long_sample] = i;
+    }
+    assert_int_equal(build(&f, 3, 0, &err), FACET_OK);
+    assert_int_equal(f.fake.compared, 1);
+    assert_int_equal(f.fake.n_answers, 2);
+    assert_int_equal(f.fake.answers[0], 4);
+    assert_int_equal(f.fake.answers[1], 8);
+    f.answers[4] = long_sample; // then three are left, of which the last two fit
+    assert_int_equal(build(&f, 3, 0, &err), FACET_OK);
+    assert_int_equal(f.fake.n_answers, 2);
+    assert_int_equal(f.fake.answers[0], 6);
+    assert_int_equal(f.fake.answers[1], 8);
+    f.answers[6] = f.answers[2] = long_sample; // and one
+    assert_int_equal(build(&f, 3, 0, &err), FACET_OK);
+    assert_int_equal(f.fake.n_answers, 1);
+    f.lengths[8] = 2048;
+    f.families.samples.n_tokens += 2048 - long_sample;
+    assert_int_equal(build(&f, 3, 0, &err), FACET_OK);
+    assert_int_equal(f.fake.compared, 1);
+    f.lengths[8]++;
+    f.families.samples.n_tokens++;
+    assert_int_equal(build(&f, 3, 0, &err), FACET_OK);
+    assert_int_equal(f.fake.compared, 0);
+    free(tokens);
+    drop(&f);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_limits),
-                                       cmocka_unit_test(test_unjudgeable)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_limits),       cmocka_unit_test(test_unjudgeable),
+        cmocka_unit_test(test_agreement),    cmocka_unit_test(test_no_answers),
+        cmocka_unit_test(test_many_answers),
+    };
     char script[4096];
     const char *source = getenv("FACET_SOURCE");
     snprintf(script, sizeof script, "%s/tests/support/gen_model.py", source ? source : ".");

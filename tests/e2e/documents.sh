@@ -21,22 +21,10 @@ check_json "documents of families" \
     < families.json
 
 # As another program reads the files: the fifth file is held out, whole, and no other.
-cat > read.py <<'END'
-import json, struct, sys
-import numpy
-def tensors(path):
-    data = open(path, "rb").read()
-    n, = struct.unpack("<Q", data[:8])
-    types = {"I32": "<i4", "U8": "u1", "F32": "<f4"}
-    for name, t in json.loads(data[8:8 + n]).items():
-        if name == "__metadata__":
-            continue
-        begin, end = (8 + n + at for at in t["data_offsets"])
-        yield name, numpy.frombuffer(data[begin:end], types[t["dtype"]]).reshape(t["shape"])
-END
+export PYTHONPATH=$SOURCE/tests/support
 "$PYTHON" - <<'END' || fail "what is held out"
-from read import tensors
-t = dict(tensors("files.families"))
+from samples_file import load
+t = load("files.families")[1]
 documents, held, assign = t["documents"], t["held"], t["assign"]
 assert sorted(set(documents[assign == 0])) == list(range(6))
 assert set(documents[(assign == 0) & (held == 1)]) == {4}
@@ -52,8 +40,8 @@ END
 [ "$(grep -c 'warning: 1 of 2 families (text) have one document' cluster.err)" -eq 1 ] ||
     fail "one file: $(cat cluster.err)"
 "$PYTHON" - <<'END' || fail "what is held out of one file"
-from read import tensors
-t = dict(tensors("one.families"))
+from samples_file import load
+t = load("one.families")[1]
 held = t["held"][t["assign"] == 0]
 n = len(held) // 5
 assert n > 1 and list(held) == [0] * (len(held) - n) + [1] * n
@@ -66,25 +54,15 @@ diff -r one.facet built.facet || fail "the steps and build differ"
 
 # A mask set without the tensor: every sample its own document.
 "$PYTHON" - <<'END' || fail "mask set of another program"
-import json, struct
-from read import tensors
-data = open("one.masks", "rb").read()
-n, = struct.unpack("<Q", data[:8])
-head = json.loads(data[8:8 + n])
-kept = {k: v for k, v in tensors("one.masks") if k in ("scores", "tokens", "lengths")}
-out, body = {"__metadata__": head["__metadata__"]}, b""
-for name, value in kept.items():
-    out[name] = {"dtype": head[name]["dtype"], "shape": value.shape,
-                 "data_offsets": [len(body), len(body) + value.nbytes]}
-    body += value.tobytes()
-text = json.dumps(out).encode()
-open("plain.masks", "wb").write(struct.pack("<Q", len(text)) + text + body)
+from samples_file import load, save
+meta, t = load("one.masks")
+save("plain.masks", meta, {k: t[k] for k in ("scores", "tokens", "lengths")})
 END
 "$FACET" inspect plain.masks --json | check_json "inspect" "d['documents'] == d['samples']"
 "$FACET" cluster plain.masks -o plain.families -q > out.txt || fail "cluster without documents"
 "$PYTHON" - <<'END' || fail "what is held out without documents"
-from read import tensors
-t = dict(tensors("plain.families"))
+from samples_file import load
+t = load("plain.families")[1]
 assert "documents" not in t
 for k in (0, 1):
     held = t["held"][t["assign"] == k]

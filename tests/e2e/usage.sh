@@ -105,7 +105,13 @@ wrong 2 compile model.gguf good.families -o new.facet --target native,,native
 for quality in 1 0.9 0 -1 nan inf x ""; do
     wrong 2 compile model.gguf good.families -o new.facet --quality "$quality"
 done
+for agree in 0 1.01 -1 nan inf x ""; do
+    wrong 2 compile model.gguf good.families -o new.facet --agree "$agree"
+    wrong 2 plan model.gguf good.families --agree "$agree"
+done
 wrong 2 compile model.gguf good.families -o new.facet --quality 1.1 --no-proof
+wrong 2 compile model.gguf good.families -o new.facet --agree 0.9 --no-proof
+wrong 2 build model.gguf $T -o new.facet --agree 0.9 --source new.sources
 wrong 2 build model.gguf $T -o new.facet --quality 1.1 --source new.sources
 wrong 2 plan model.gguf
 wrong 2 plan model.gguf good.masks $T

@@ -16,6 +16,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     if (set.mask) last += set.mask[rows * ((set.d_ff + 7) / 8) - 1];
     if (set.samples.tokens) last += (float)set.samples.tokens[set.samples.n_tokens - 1];
     if (set.samples.documents) last += (float)set.samples.documents[set.n - 1];
+    if (set.samples.answers) last += (float)set.samples.answers[set.n - 1];
     if (set.labels) last += (float)set.labels[set.n - 1][0];
     facet_mask_set_fini(&set);
     return last < 0 ? -1 : 0; // never negative: keeps the reads

@@ -42,7 +42,7 @@ static int teardown(void **state)
 typedef struct content {
     float scores[N * LAYERS * F];
     uint8_t mask[N * LAYERS * ROW];
-    uint32_t tokens[6], lengths[N], assign[N], documents[N];
+    uint32_t tokens[6], lengths[N], assign[N], documents[N], answers[N];
     uint8_t held[N];
 } content;
 
@@ -52,6 +52,7 @@ static content make_content(void)
                  .lengths = {1, 3, 2},
                  .assign = {0, 1, 1},
                  .documents = {7, 0, 7},
+                 .answers = {0, 2, 2},
                  .held = {0, 0, 1}};
     for (int i = 0; i < N * LAYERS * F; i++)
         c.scores[i] = (float)i / 7;
@@ -72,7 +73,7 @@ static facet_mask_set mask_set(content *c)
                             .d_ff = F,
                             .scores = c->scores,
                             .mask = c->mask,
-                            .samples = {c->tokens, c->lengths, N, 6, c->documents},
+                            .samples = {c->tokens, c->lengths, N, 6, c->documents, c->answers},
                             .labels = labels,
                             .shape = shape,
                             .model = model,
@@ -89,7 +90,7 @@ static facet_family_set family_set(content *c)
                               .mask = c->mask,
                               .assign = c->assign,
                               .held = c->held,
-                              .samples = {c->tokens, c->lengths, N, 6, c->documents},
+                              .samples = {c->tokens, c->lengths, N, 6, c->documents, c->answers},
                               .shape = shape,
                               .model = model,
                               .keep = 0.5,
@@ -114,6 +115,7 @@ static void assert_samples(const facet_samples *samples, const content *c)
     assert_memory_equal(samples->tokens, c->tokens, sizeof c->tokens);
     assert_memory_equal(samples->lengths, c->lengths, sizeof c->lengths);
     assert_memory_equal(samples->documents, c->documents, sizeof c->documents);
+    assert_memory_equal(samples->answers, c->answers, sizeof c->answers);
 }
 
 static void test_masks(void **state)
@@ -264,6 +266,7 @@ static void test_foreign(void **state)
     assert_null(set.labels);
     assert_null(set.samples.tokens);
     assert_null(set.samples.documents);
+    assert_null(set.samples.answers);
     assert_int_equal(set.samples.n, N);
     assert_int_equal(set.mask[1], 2);
     assert_string_equal(set.model, "");
@@ -399,6 +402,33 @@ static void test_bad_documents(void **state)
     expect_masks(&file, FACET_BAD_TENSOR, "documents has size 2 in dimension 0");
 }
 
+static void test_bad_answers(void **state)
+{
+    (void)state;
+    content c = make_content();
+    foreign file = foreign_masks();
+    add_tensor(&file, "mask", FACET_ST_U8, c.mask, (uint64_t[3]){N, LAYERS, ROW});
+    facet_st_tensor *answers =
+        add_tensor(&file, "answers", FACET_ST_I32, c.answers, (uint64_t[3]){N});
+    expect_masks(&file, FACET_BAD_TENSOR, "answers needs tokens and lengths");
+    add_tensor(&file, "tokens", FACET_ST_I32, c.tokens, (uint64_t[3]){6});
+    add_tensor(&file, "lengths", FACET_ST_I32, c.lengths, (uint64_t[3]){N});
+    expect_masks(&file, FACET_OK, "");
+    c.answers[1] = 3; // as long as the sample: no answer
+    expect_masks(&file, FACET_OK, "");
+    c.answers[1] = 4;
+    expect_masks(&file, FACET_BAD_TENSOR, "answers says 4 for sample 1, which has 3 tokens");
+    c.answers[1] = 0x80000000;
+    expect_masks(&file, FACET_BAD_TENSOR, "answers says -2147483648 for sample 1");
+    c.answers[1] = 3;
+    answers->type = FACET_ST_U32;
+    expect_masks(&file, FACET_BAD_TENSOR, "answers is not I32");
+    answers->type = FACET_ST_I32;
+    answers->dims[0] = N - 1;
+    answers->bytes -= 4;
+    expect_masks(&file, FACET_BAD_TENSOR, "answers has size 2 in dimension 0");
+}
+
 static void expect_families(const facet_family_set *set, const char *words)
 {
     facet_family_set back;
@@ -422,6 +452,9 @@ static void test_bad_families(void **state)
     c.documents[1] = UINT32_MAX;
     expect_families(&set, "documents holds a number below 0");
     c.documents[1] = 0;
+    c.answers[2] = 3;
+    expect_families(&set, "answers says 3 for sample 2, which has 2 tokens");
+    c.answers[2] = 2;
     set.silhouette = 1.5;
     expect_families(&set, "facet.silhouette");
     set.silhouette = 0;
@@ -470,11 +503,12 @@ static void test_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_masks),        cmocka_unit_test(test_families),
-        cmocka_unit_test(test_kinds),        cmocka_unit_test(test_foreign),
-        cmocka_unit_test(test_bad_scores),   cmocka_unit_test(test_bad_meta),
-        cmocka_unit_test(test_bad_tensors),  cmocka_unit_test(test_bad_documents),
-        cmocka_unit_test(test_bad_families), cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_masks),       cmocka_unit_test(test_families),
+        cmocka_unit_test(test_kinds),       cmocka_unit_test(test_foreign),
+        cmocka_unit_test(test_bad_scores),  cmocka_unit_test(test_bad_meta),
+        cmocka_unit_test(test_bad_tensors), cmocka_unit_test(test_bad_documents),
+        cmocka_unit_test(test_bad_answers), cmocka_unit_test(test_bad_families),
+        cmocka_unit_test(test_memory),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -235,10 +235,10 @@ static void test_groups(void **state)
         ids[i] = (i * 37 + i / length * 11) % 4500;
     for (uint32_t i = 0; i < many; i++)
         sizes[i] = length;
-    const facet_samples s = {ids, sizes, many, many * length, NULL};
+    const facet_samples s = {ids, sizes, many, many * length, NULL, NULL};
     assert_int_equal(facet_predict(model, &s, NULL, all, NULL), FACET_OK);
     for (uint32_t i = 0; i < many; i += 27) {
-        const facet_samples single = {ids + i * length, sizes, 1, length, NULL};
+        const facet_samples single = {ids + i * length, sizes, 1, length, NULL, NULL};
         assert_int_equal(facet_predict(model, &single, NULL, one, NULL), FACET_OK);
         for (size_t j = 0; j < L * F; j++)
             assert_true(fabs((double)one[j] - (double)all[i * L * F + j]) < 1e-4);

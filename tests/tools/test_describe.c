@@ -93,7 +93,8 @@ static void test_proof(void **state)
     tiny_free(t);
     static const char whole[] =
         "{\"kind\":\"proof\",\"families\":[{\"name\":\"some\",\"calibration_tokens\":800,"
-        "\"held_tokens\":200,\"perplexity\":{\"dense\":8,\"family\":9,\"others\":{\"all\":8,"
+        "\"held_tokens\":200,\"agree_positions\":0.75,\"agree_answers\":0.5,\"perplexity\":{"
+        "\"dense\":8,\"family\":9,\"others\":{\"all\":8,"
         "\"one\":31,\"x\":\"y\"},\"random\":50}},{\"name\":\"one\",\"calibration_tokens\":5}]}";
     cJSON *doc = with_proof(whole, false);
     const cJSON *rows = facet_json_find(doc, "proof");
@@ -101,9 +102,15 @@ static void test_proof(void **state)
     static const struct {
         const char *name;
         double value;
-    } facts[] = {
-        {"calibration_tokens", 800}, {"held_tokens", 200}, {"ppl_dense", 8},         {"own", 9},
-        {"worst_other", 31},         {"random", 50},       {"own_over_dense", 1.125}};
+    } facts[] = {{"calibration_tokens", 800},
+                 {"held_tokens", 200},
+                 {"ppl_dense", 8},
+                 {"own", 9},
+                 {"worst_other", 31},
+                 {"random", 50},
+                 {"own_over_dense", 1.125},
+                 {"agree_positions", 0.75},
+                 {"agree_answers", 0.5}};
     for (size_t i = 0; i < FACET_COUNT_OF(facts); i++) {
         assert_true(number(rows->child, facts[i].name) == facts[i].value);
         if (i > 0) assert_true(cJSON_IsNull(facet_json_find(rows->child->next, facts[i].name)));
