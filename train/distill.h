@@ -37,7 +37,7 @@ typedef struct facet_distill_opts {
 } facet_distill_opts;
 
 #define FACET_DISTILL_OPTS_DEFAULT                                                                 \
-    ((facet_distill_opts){.epochs = 4, .batch_tokens = 1024, .rate = 3e-3})
+    ((facet_distill_opts){.epochs = 4, .batch_tokens = 256, .rate = 2e-3})
 
 typedef struct facet_distill_result {
     double before, after; // mean KL of a judging token, in nats
