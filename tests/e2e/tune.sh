@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+# --compensate tune through the command: the proof tells what was learned, the same input makes the
+# same bytes for any number of threads, and what comes out runs.
+. "$FACET_SOURCE/tests/e2e/lib.bash"
+make_inputs
+
+"$FACET" predict model.gguf --task code=code.jsonl -q -o code.masks > quiet.out || fail "predict"
+"$FACET" cluster code.masks -q -o code.families > quiet.out || fail "cluster"
+# What the refit has not seen is left to learn from.
+tuned() { # OUT OPTION...
+    local out=$1
+    shift
+    "$FACET" compile model.gguf code.families --keep 0.5 --calibration-tokens 128 --compensate tune "$@" -o "$out" --json
+}
+tuned one.facet --tune-tokens 4096 --threads 1 > one.json || fail "compile"
+tuned two.facet --tune-tokens 4096 --threads 2 > two.json || fail "compile with two threads"
+diff -r one.facet two.facet || fail "the number of threads shows"
+family="d['proof']['families'][0]"
+check_json "tuned" "0 < $family['tune_tokens'] <= 4096" < one.json
+check_json "tuned" "$family['kl_tuned'] < $family['kl_refit']" < one.json
+check_json "tuned" "d['compensate'] == 'tune' and d['seconds_by_step']['tune'] > 0" < one.json
+"$FACET" verify one.facet -q > quiet.out || fail "verify"
+"$FACET" run one.facet --family code -n 4 -p "x" -q > quiet.out || fail "run"
+
+# A refit says nothing of it.
+"$FACET" compile model.gguf code.families --keep 0.5 --calibration-tokens 128 -o refit.facet --json > refit.json ||
+    fail "compile with a refit"
+check_json "not tuned" "'kl_tuned' not in $family" < refit.json
+if diff -q one.facet/families/code.bin refit.facet/families/code.bin > quiet.out; then
+    fail "tuning changed nothing"
+fi
