@@ -83,8 +83,7 @@ static facet_status survey_init(survey *s, facet_err *err)
     const facet_family_split *split = &b->splits[s->family];
     FACET_TRY(facet_build_samples(&b->families->samples, split->calibrate, split->n_calibrate,
                                   budget_tokens, b->alloc, &s->samples, &s->n_fit, err));
-    facet_samples fit;
-    facet_build_samples_part(&s->samples, s->n_fit, &fit, &s->judging);
+    facet_build_samples_part(&s->samples, s->n_fit, NULL, &s->judging);
     FACET_TRY(facet_layer_fit_init(&s->fit, b, s->samples.n_tokens, s->n_fit, err));
     const size_t row = hp->d_model * sizeof(float);
     s->final = facet_mem_new(b->alloc, s->judging.n_tokens, row);

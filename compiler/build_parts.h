@@ -81,7 +81,7 @@ facet_status facet_build_samples(const facet_samples *from, const uint32_t *list
                                  uint64_t max_tokens, const facet_alloc *alloc, facet_samples *out,
                                  uint64_t *n_fit, facet_err *err);
 // Views of the two parts. Samples stand whole on one side of n_fit unless a single one was cut;
-// then all of it is in both.
+// then all of it is in both. fit may be NULL.
 void facet_build_samples_part(const facet_samples *samples, uint64_t n_fit, facet_samples *fit,
                               facet_samples *judge);
 void facet_build_samples_fini(facet_samples *samples, const facet_alloc *alloc);

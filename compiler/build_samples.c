@@ -43,6 +43,7 @@ void facet_build_samples_part(const facet_samples *samples, uint64_t n_fit, face
                              .lengths = samples->lengths + i,
                              .n = samples->n - i,
                              .n_tokens = samples->n_tokens - first};
+    if (!fit) return;
     *fit = (facet_samples){.tokens = samples->tokens,
                            .lengths = samples->lengths,
                            .n = i > 0 ? i : samples->n,

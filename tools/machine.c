@@ -57,9 +57,9 @@ static uint64_t find_last_cache(void)
     }
 #ifdef _SC_LEVEL3_CACHE_SIZE
     // Containers may have no /sys; the C library asks the processor.
-    static const int levels[] = {_SC_LEVEL2_CACHE_SIZE, _SC_LEVEL3_CACHE_SIZE};
+    static const int levels[] = {_SC_LEVEL3_CACHE_SIZE, _SC_LEVEL2_CACHE_SIZE};
     for (size_t i = 0; i < FACET_COUNT_OF(levels) && best == 0; i++) {
-        const long bytes = sysconf(levels[FACET_COUNT_OF(levels) - 1 - i]);
+        const long bytes = sysconf(levels[i]);
         if (bytes > 0) best = (uint64_t)bytes;
     }
 #endif

@@ -134,6 +134,29 @@ void facet_norm_gain_back(facet_pool *pool, const facet_norm *norm, const facet_
     columns_run(pool, &(columns_job){dy, norm->x, inverse, norm->rows, norm->n, grad});
 }
 
+typedef struct bias_job {
+    const facet_real *bias;
+    facet_real *y;
+    size_t rows, n;
+} bias_job;
+
+static void bias_item(void *ctx, uint32_t thread, uint64_t item)
+{
+    (void)thread;
+    const bias_job *job = ctx;
+    const size_t step = at_once(job->n), first = item * step;
+    for (size_t row = first; row < job->rows && row < first + step; row++)
+        for (size_t j = 0; j < job->n; j++)
+            job->y[row * job->n + j] += job->bias[j];
+}
+
+void facet_bias_run(facet_pool *pool, const facet_real *bias, const size_t rows_n[2], facet_real *y)
+{
+    const size_t step = at_once(rows_n[1]);
+    facet_each(pool, (rows_n[0] + step - 1) / step, bias_item,
+               &(bias_job){bias, y, rows_n[0], rows_n[1]});
+}
+
 void facet_bias_back(facet_pool *pool, const facet_real *dy, const size_t rows_n[2],
                      facet_real *grad)
 {

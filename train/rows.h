@@ -23,6 +23,9 @@ void facet_norm_back(facet_pool *pool, const facet_norm *norm, const facet_real 
 void facet_norm_gain_back(facet_pool *pool, const facet_norm *norm, const facet_real *dy,
                           facet_real *inverse, facet_real *grad);
 
+// bias (n) is added to each of the rows y (rows, n).
+void facet_bias_run(facet_pool *pool, const facet_real *bias, const size_t rows_n[2],
+                    facet_real *y);
 // grad (n) += sum of the rows of dy (rows, n).
 void facet_bias_back(facet_pool *pool, const facet_real *dy, const size_t rows_n[2],
                      facet_real *grad);

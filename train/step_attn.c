@@ -66,36 +66,6 @@ static facet_norm head_norm(const facet_step *step, const projection *p)
                         .eps = (facet_real)hp->rms_eps};
 }
 
-typedef struct rows_job {
-    const facet_step *step;
-    const projection *p;
-    const float *angles; // (longest, rope_dims / 2, 2)
-    facet_real sign;     // -1 turns back
-    facet_real *rows;
-} rows_job;
-
-static uint32_t rows_end(const rows_job *job, uint64_t item)
-{
-    const uint64_t end = (item + 1) * ROTARY_TOKENS;
-    return end < job->step->batch->n_tokens ? (uint32_t)end : job->step->batch->n_tokens;
-}
-
-static void rows_each(const facet_step *step, facet_each_fn *fn, rows_job *job)
-{
-    facet_each(step->opts.pool, (step->batch->n_tokens + ROTARY_TOKENS - 1) / ROTARY_TOKENS, fn,
-               job);
-}
-
-static void bias_item(void *ctx, uint32_t thread, uint64_t item)
-{
-    (void)thread;
-    const rows_job *job = ctx;
-    const size_t n = job->p->weight->rows;
-    for (size_t t = item * ROTARY_TOKENS; t < rows_end(job, item); t++)
-        for (size_t j = 0; j < n; j++)
-            job->rows[t * n + j] += job->p->bias->value[j];
-}
-
 // Pairs of a head are rotated by their angle, as in calib/rotary.c; backward by its opposite.
 static void rotate(const facet_hparams *hp, const float *angles, facet_real sign, facet_real *head)
 {
@@ -111,17 +81,25 @@ static void rotate(const facet_hparams *hp, const float *angles, facet_real sign
     }
 }
 
+typedef struct rotary_job {
+    const facet_step *step;
+    const projection *p;
+    const float *angles; // (longest, rope_dims / 2, 2)
+    facet_real sign;     // -1 turns back
+} rotary_job;
+
 static void rotary_item(void *ctx, uint32_t thread, uint64_t item)
 {
     (void)thread;
-    const rows_job *job = ctx;
+    const rotary_job *job = ctx;
     const facet_hparams *hp = &job->step->net->hp;
-    const size_t n = job->p->weight->rows;
-    for (size_t t = item * ROTARY_TOKENS; t < rows_end(job, item); t++) {
+    const size_t n = job->p->weight->rows, n_tokens = job->step->batch->n_tokens;
+    const size_t first = item * ROTARY_TOKENS;
+    for (size_t t = first; t < n_tokens && t < first + ROTARY_TOKENS; t++) {
         const size_t position = job->step->position[t];
         const float *angles = job->angles + position * ((size_t)hp->rope_dims / 2 * 2);
         for (uint32_t h = 0; h < job->p->n_heads; h++)
-            rotate(hp, angles, job->sign, job->rows + t * n + (size_t)h * hp->head_dim);
+            rotate(hp, angles, job->sign, job->p->y + t * n + (size_t)h * hp->head_dim);
     }
 }
 
@@ -129,19 +107,21 @@ static void rotary_run(const facet_step *step, uint32_t layer, const projection 
 {
     const facet_hparams *hp = &step->net->hp;
     if (!p->rotates || hp->rotary == FACET_ROTARY_NONE) return;
-    rows_job job = {.step = step,
-                    .p = p,
-                    .angles = step->rotary[facet_model_windowed(hp, layer)],
-                    .sign = sign,
-                    .rows = p->y};
-    rows_each(step, rotary_item, &job);
+    rotary_job job = {.step = step,
+                      .p = p,
+                      .angles = step->rotary[facet_model_windowed(hp, layer)],
+                      .sign = sign};
+    facet_each(step->opts.pool, (step->batch->n_tokens + ROTARY_TOKENS - 1) / ROTARY_TOKENS,
+               rotary_item, &job);
 }
 
 // After the product: bias, norm, rotary.
 static void projection_finish(const facet_step *step, uint32_t layer, const projection *p)
 {
-    rows_job job = {.step = step, .p = p, .rows = p->norm ? p->plain : p->y};
-    if (p->bias) rows_each(step, bias_item, &job);
+    if (p->bias)
+        facet_bias_run(step->opts.pool, p->bias->value,
+                       (const size_t[]){step->batch->n_tokens, p->weight->rows},
+                       p->norm ? p->plain : p->y);
     if (p->norm) {
         const facet_norm norm = head_norm(step, p);
         facet_norm_run(step->opts.pool, &norm, p->y);

@@ -36,21 +36,12 @@ void facet_step_block_norm(const facet_step *step, const facet_step_block *block
 }
 
 typedef struct add_job {
-    const facet_real *x, *bias;
+    const facet_real *x;
     facet_real *branch, *sum;
     size_t d, n_tokens;
 } add_job;
 
 #define ADD_TOKENS 32u // of an item
-
-static void bias_item(void *ctx, uint32_t thread, uint64_t item)
-{
-    (void)thread;
-    const add_job *job = ctx;
-    for (size_t t = item * ADD_TOKENS; t < job->n_tokens && t < (item + 1) * ADD_TOKENS; t++)
-        for (size_t j = 0; j < job->d; j++)
-            job->branch[t * job->d + j] += job->bias[j];
-}
 
 static void sum_item(void *ctx, uint32_t thread, uint64_t item)
 {
@@ -67,13 +58,13 @@ void facet_step_block_add(const facet_step *step, const facet_step_block *block)
     const size_t d = step->net->hp.d_model, n_tokens = step->batch->n_tokens;
     const uint64_t n_items = (n_tokens + ADD_TOKENS - 1) / ADD_TOKENS;
     const facet_real *post = facet_step_vector(step, block->post, block->layer);
+    const facet_real *bias = facet_step_vector(step, block->bias, block->layer);
     add_job job = {.x = step->x[block->stage - 1],
-                   .bias = facet_step_vector(step, block->bias, block->layer),
                    .branch = post ? block->out : step->branch,
                    .sum = step->x[block->stage],
                    .d = d,
                    .n_tokens = n_tokens};
-    if (job.bias) facet_each(step->opts.pool, n_items, bias_item, &job);
+    if (bias) facet_bias_run(step->opts.pool, bias, (const size_t[]){n_tokens, d}, job.branch);
     if (post) {
         const facet_norm norm = facet_step_norm(step, block->out, post);
         facet_norm_run(step->opts.pool, &norm, step->branch);

@@ -2,16 +2,12 @@
 # Shared by the end-to-end scripts: a scratch directory, a tiny model, two tasks, assertions.
 # Sourced; needs FACET_BIN and FACET_SOURCE.
 set -u
-PYTHON=/usr/bin/python3
 FACET=${FACET_BIN:?} SOURCE=${FACET_SOURCE:?}
 if [ ! -x "$FACET" ]; then
     echo "skip: the facet command is not built"
     exit 77
 fi
-if ! "$PYTHON" -c 'import numpy' 2>/dev/null; then
-    echo "skip: $PYTHON has no numpy (package python3-numpy)"
-    exit 77
-fi
+. "$SOURCE/tests/support/numpy.bash"
 WORK=$(mktemp -d "${TMPDIR:-/tmp}/facet-e2e.XXXXXX") || exit 1
 trap 'rm -rf "$WORK"' EXIT
 cd "$WORK" || exit 1

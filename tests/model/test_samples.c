@@ -380,6 +380,20 @@ static void test_bad_tensors(void **state)
     expect_masks(&file, FACET_BAD_TENSOR, "size 0 in dimension 0");
 }
 
+// A tensor of a number a sample has the type and the size that the format says.
+static void expect_numbers(const foreign *file, facet_st_tensor *tensor)
+{
+    char words[80];
+    tensor->type = FACET_ST_U32;
+    snprintf(words, sizeof words, "%s is not I32", tensor->name);
+    expect_masks(file, FACET_BAD_TENSOR, words);
+    tensor->type = FACET_ST_I32;
+    tensor->dims[0] = N - 1;
+    tensor->bytes -= 4;
+    snprintf(words, sizeof words, "%s has size 2 in dimension 0", tensor->name);
+    expect_masks(file, FACET_BAD_TENSOR, words);
+}
+
 static void test_bad_documents(void **state)
 {
     (void)state;
@@ -394,12 +408,7 @@ static void test_bad_documents(void **state)
     c.documents[2] = 0x80000000;
     expect_masks(&file, FACET_BAD_TENSOR, "documents holds a number below 0");
     c.documents[2] = 0;
-    documents->type = FACET_ST_U32;
-    expect_masks(&file, FACET_BAD_TENSOR, "documents is not I32");
-    documents->type = FACET_ST_I32;
-    documents->dims[0] = N - 1;
-    documents->bytes -= 4;
-    expect_masks(&file, FACET_BAD_TENSOR, "documents has size 2 in dimension 0");
+    expect_numbers(&file, documents);
 }
 
 static void test_bad_answers(void **state)
@@ -421,12 +430,7 @@ static void test_bad_answers(void **state)
     c.answers[1] = 0x80000000;
     expect_masks(&file, FACET_BAD_TENSOR, "answers says -2147483648 for sample 1");
     c.answers[1] = 3;
-    answers->type = FACET_ST_U32;
-    expect_masks(&file, FACET_BAD_TENSOR, "answers is not I32");
-    answers->type = FACET_ST_I32;
-    answers->dims[0] = N - 1;
-    answers->bytes -= 4;
-    expect_masks(&file, FACET_BAD_TENSOR, "answers has size 2 in dimension 0");
+    expect_numbers(&file, answers);
 }
 
 static void expect_families(const facet_family_set *set, const char *words)
