@@ -124,9 +124,12 @@ static facet_status solve(run *r, uint32_t layer, facet_compensated *compensated
     *compensated = (facet_compensated){.method = FACET_COMPENSATE_NONE};
     if (r->job->blind) return FACET_OK;
     FACET_TRY(gather(r, layer, err));
-    if (!r->job->given)
-        return facet_compensate_layer(&fit->moments, facet_build_method(r->b), layer, &r->ridge,
-                                      fit->rows, compensated, err);
+    if (!r->job->given) {
+        const facet_compensation method =
+            r->job->collect ? FACET_COMPENSATE_TUNE : facet_build_method(r->b);
+        return facet_compensate_layer(&fit->moments, method, layer, &r->ridge, fit->rows,
+                                      compensated, err);
+    }
     FACET_TRY(facet_moments_check(&fit->moments, layer, err));
     facet_tuned_get(r->job->given, layer, fit);
     const size_t cells = ((size_t)fit->n_kept + 1) * fit->d;

@@ -94,10 +94,14 @@ facet_status facet_build_tune(facet_building *b, uint32_t family, facet_calibrat
     first.take = NULL;
     first.collect = tuned;
     FACET_TRY(facet_build_calibrate(b, &first, err));
+    const uint64_t since = facet_clock_ns();
+    FACET_TRY(run(b, family, tuned, err));
+    b->result.seconds[FACET_STEP_TUNE] += facet_clock_seconds(since);
+    // Tuning that gained nothing leaves a refit without the judging tokens: one with them is
+    // better.
+    const facet_build_family *out = &b->result.families[family];
+    if (!(out->kl_tuned < out->kl_refit)) return FACET_OK;
     job->given = tuned;
     job->refitted = first.refitted;
-    const uint64_t since = facet_clock_ns();
-    const facet_status status = run(b, family, tuned, err);
-    b->result.seconds[FACET_STEP_TUNE] += facet_clock_seconds(since);
-    return status;
+    return FACET_OK;
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Candidates of a layer: nothing, a bias, refits with several ridges. All are judged on tokens that
-// fitted nothing, and the best is kept; the refit is then solved once more, in F64, on all tokens.
+// fitted nothing, and the best is kept; the refit is then solved once more, in F64, on all tokens,
+// unless tuning follows, which needs judges that the rows have not seen.
 //
 // Written as a change X of the original rows W the ridge pulls X to zero:
 //     (C + ridge D) X = M - C W
@@ -224,9 +225,10 @@ facet_status facet_compensate_layer(const facet_moments *moments, facet_compensa
                                     uint32_t layer, double *start, float *rows,
                                     facet_compensated *result, facet_err *err)
 {
+    const bool refit = method == FACET_COMPENSATE_REFIT || method == FACET_COMPENSATE_TUNE;
     *result = (facet_compensated){.method = FACET_COMPENSATE_NONE};
     FACET_TRY(facet_moments_check(moments, layer, err));
-    if (method == FACET_COMPENSATE_REFIT && moments->tokens[FACET_PART_JUDGE] == 0)
+    if (refit && moments->tokens[FACET_PART_JUDGE] == 0)
         return fit_unjudged(moments, layer, rows, result, err);
     work w;
     FACET_TRY(work_init(&w, moments, rows, err));
@@ -238,13 +240,15 @@ facet_status facet_compensate_layer(const facet_moments *moments, facet_compensa
     if (method != FACET_COMPENSATE_NONE && keep_better(&w, try_bias(&w)))
         result->method = FACET_COMPENSATE_BIAS;
     facet_status status = FACET_OK;
-    if (method == FACET_COMPENSATE_REFIT) {
+    if (refit) {
         bool better = false;
         const int at = climb(&w, *start > 0 ? ridge_index(*start) : first_ridge, &better);
         *start = ridges[at];
         if (better) {
             result->method = FACET_COMPENSATE_REFIT;
             result->ridge = ridges[at];
+        }
+        if (better && method == FACET_COMPENSATE_REFIT) {
             memcpy(w.best, rows, cells * sizeof(float));
             status = facet_compensate_solve(moments, ridges[at], layer, w.best, err);
         }

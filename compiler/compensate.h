@@ -51,8 +51,9 @@ typedef struct facet_compensated {
 } facet_compensated;
 
 // rows: (n, d), in: the original rows, the bias row zero; out: the compensated ones. `method` is
-// the most that may be done; what is not better on the judging part is not done. `start` is where
-// the search for the ridge begins and receives where it ended (0: nowhere yet).
+// the most that may be done; what is not better on the judging part is not done. TUNE: a refit that
+// is not solved again on both parts, so that the judging tokens still judge. `start` is where the
+// search for the ridge begins and receives where it ended (0: nowhere yet).
 facet_status facet_compensate_layer(const facet_moments *moments, facet_compensation method,
                                     uint32_t layer, double *start, float *rows,
                                     facet_compensated *result, facet_err *err);

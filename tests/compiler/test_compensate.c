@@ -123,6 +123,27 @@ static void test_methods_rank(void **state)
     layer_free(&l);
 }
 
+// Rows that tuning starts from owe nothing to the tokens that judge it; a refit uses those too.
+static void test_judges_unseen(void **state)
+{
+    (void)state;
+    layer l = layer_new(96, 48, 1600, 0.6, 1);
+    const size_t bytes = (size_t)(l.n + 1) * l.d * sizeof(float);
+    const facet_compensation methods[] = {FACET_COMPENSATE_TUNE, FACET_COMPENSATE_REFIT};
+    float *rows = malloc(bytes), *others = malloc(bytes);
+    for (int m = 0; m < 2; m++) {
+        facet_compensated result, other;
+        run(&l, methods[m], 900, 200, rows, &result);
+        run(&l, methods[m], 900, 160, others, &other);
+        assert_int_equal(result.method, FACET_COMPENSATE_REFIT);
+        assert_true(fabs(result.ridge - other.ridge) < 1e-12);
+        assert_int_equal(memcmp(rows, others, bytes) == 0, methods[m] == FACET_COMPENSATE_TUNE);
+    }
+    free(rows);
+    free(others);
+    layer_free(&l);
+}
+
 // What was never dropped owes nothing, and few tokens must not make things worse.
 static void test_never_worse(void **state)
 {
@@ -230,10 +251,10 @@ static void test_out_of_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_methods_rank),  cmocka_unit_test(test_never_worse),
-        cmocka_unit_test(test_one_token),     cmocka_unit_test(test_exact),
-        cmocka_unit_test(test_damaged),       cmocka_unit_test(test_names),
-        cmocka_unit_test(test_out_of_memory),
+        cmocka_unit_test(test_methods_rank), cmocka_unit_test(test_judges_unseen),
+        cmocka_unit_test(test_never_worse),  cmocka_unit_test(test_one_token),
+        cmocka_unit_test(test_exact),        cmocka_unit_test(test_damaged),
+        cmocka_unit_test(test_names),        cmocka_unit_test(test_out_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

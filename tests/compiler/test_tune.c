@@ -56,7 +56,7 @@ static facet_status tune(void *ctx, const facet_model *model, facet_build_tuning
     }
     if (t->what == FAIL) return facet_fail(err, FACET_INTERRUPTED, "tune: asked to fail");
     tuning->kl_before = 0.5;
-    tuning->kl_after = 0.25;
+    tuning->kl_after = t->what == LEAVE ? 0.5 : 0.25; // left as it is: nothing gained
     tuning->tokens = 77;
     return FACET_OK;
 }
