@@ -205,7 +205,7 @@ FACET_API facet_status facet_session_step_batch(facet_session *session, uint32_t
                                                 const uint32_t *sequences, const uint32_t *tokens,
                                                 float *logits, facet_err *err);
 // As facet_session_step_batch, and draws the next token ids[i] of each by samplers[i]; samplers
-// NULL: greedily.
+// NULL: greedily. `ids` may be `tokens`.
 FACET_API facet_status facet_session_next_batch(facet_session *session, uint32_t n,
                                                 const uint32_t *sequences, const uint32_t *tokens,
                                                 facet_sampler *samplers, uint32_t *ids,
