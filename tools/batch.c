@@ -6,7 +6,7 @@
 
 #include "base/memory.h"
 
-// Of all caches together; more than that is asked for only by a single sequence.
+// Of all caches together; a single sequence may have more.
 static const double cache_bytes_most = 2147483648.0;
 
 typedef struct place {

@@ -24,7 +24,7 @@ typedef struct facet_generate_opts {
 typedef struct facet_generated {
     uint32_t *ids;  // (n_ids)
     uint32_t n;     // tokens of the answer
-    uint32_t n_ids; // and the token that ended the turn, when stop is "end"
+    uint32_t n_ids; // n, and one more when stop is "end": the token that ended the turn
     facet_text text;
     const char *stop; // "end" (the model's own), "length", "stop" (a text of `stops`), "context"
     // Of facet_generate only: answers side by side share their time.
