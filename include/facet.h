@@ -32,7 +32,7 @@ extern "C" {
 #endif
 
 #define FACET_VERSION     "0.1.0"
-#define FACET_API_VERSION 1u
+#define FACET_API_VERSION 2u
 
 // ---- status and errors ------------------------------------------------------------------------
 
@@ -144,10 +144,13 @@ FACET_API bool facet_token_is_end(const facet_bundle *bundle, uint32_t id);
 
 // ---- session ----------------------------------------------------------------------------------
 
+#define FACET_SEQUENCES_MAX 64u // of a session
+
 typedef struct facet_session_opts {
-    uint32_t n_ctx;      // KV cache length in tokens; 0: the smaller of the model's and 4096
-    unsigned n_threads;  // 0: as the bundle
-    const char *prefill; // NULL or "family": prompt by the session's family; "dense": by dense
+    uint32_t n_ctx;       // KV cache length in tokens; 0: the smaller of the model's and 4096
+    unsigned n_threads;   // 0: as the bundle
+    const char *prefill;  // NULL or "family": prompt by the session's family; "dense": by dense
+    uint32_t n_sequences; // texts side by side, each with a KV cache of n_ctx tokens; 0: 1
 } facet_session_opts;
 
 typedef struct facet_sampler {
@@ -157,8 +160,10 @@ typedef struct facet_sampler {
     uint64_t state;    // the seed; advanced by every draw
 } facet_sampler;
 
-// A session owns its KV cache and scratch; it allocates here and nowhere later. One thread at a
+// A session owns its KV caches and scratch; it allocates here and nowhere later. One thread at a
 // time may use a session; distinct sessions of a bundle are independent.
+// It holds n_sequences texts, numbered from 0, of one family. One of them is current, 0 at first:
+// prefill, step, next, rewind and length mean that one.
 FACET_API facet_status facet_session_new(facet_bundle *bundle, const char *family,
                                          const facet_session_opts *opts, facet_session **session,
                                          facet_err *err);
@@ -180,9 +185,31 @@ FACET_API facet_status facet_session_sample(facet_session *session, const float 
 // context are as the family left them that read them. An unknown name changes nothing.
 FACET_API facet_status facet_session_family(facet_session *session, const char *family,
                                             facet_err *err);
+// Makes another sequence the current one.
+FACET_API facet_status facet_session_select(facet_session *session, uint32_t sequence,
+                                            facet_err *err);
 // Forgets the context from position n on (n <= the current length).
 FACET_API facet_status facet_session_rewind(facet_session *session, uint32_t n, facet_err *err);
 FACET_API uint32_t facet_session_length(const facet_session *session);
+
+// ---- several sequences in one step --------------------------------------------------------------
+//
+// A step of n sequences reads each weight once for all of them. Every sequence gets exactly the
+// logits that it would get alone, bit for bit, whoever shares the step and in whatever order. Which
+// sequence is current plays no part and does not change. Nothing is changed when a sequence does
+// not exist, is named twice or has a full context, or when a token is unknown (FACET_BAD_INPUT).
+
+// Appends tokens[i] to sequences[i] for all of n (> 0) distinct sequences; the whole head's logits
+// (n, vocab) in the order given, or NULL.
+FACET_API facet_status facet_session_step_batch(facet_session *session, uint32_t n,
+                                                const uint32_t *sequences, const uint32_t *tokens,
+                                                float *logits, facet_err *err);
+// As facet_session_step_batch, and draws the next token ids[i] of each by samplers[i]; samplers
+// NULL: greedily. `ids` may be `tokens`.
+FACET_API facet_status facet_session_next_batch(facet_session *session, uint32_t n,
+                                                const uint32_t *sequences, const uint32_t *tokens,
+                                                facet_sampler *samplers, uint32_t *ids,
+                                                facet_err *err);
 
 #ifdef __cplusplus
 }

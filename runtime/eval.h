@@ -27,7 +27,8 @@ const facet_tokenizer *facet_bundle_tokenizer(const facet_bundle *bundle);
 const char *facet_bundle_target(const facet_bundle *bundle, uint32_t family);
 // What runtime/check.h needs to prove an artifact of this family; borrowed from the bundle.
 void facet_bundle_check_spec(const facet_bundle *bundle, uint32_t family, facet_check_spec *spec);
-// Channel statistics of the tokens that dense processes from here on, prompt or step:
+// Channel statistics of the tokens that dense processes from here on, prompt or step, whatever the
+// sequence:
 // s_j^2 = sum_t (z_tj / ||z_t||)^2 per layer, channels in the source's order (the STATS of
 // predict/predict.h; a token whose z is all zero adds nothing). A family's tokens do not count: its
 // z is incomplete. `begin` allocates and clears, again if there are some; a rewind takes nothing

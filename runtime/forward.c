@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // A step: tokens in, logits out, by walking the stages of kernels/abi.h with a pool of threads.
 //
-//     one token      every thread embeds it and runs every prologue on its own lane; one barrier a
-//     stage more tokens    lanes share the rows; each thread embeds and prologues its share of the
-//     tokens; a
-//                    barrier after each prologue and each stage
+//     one token     every thread embeds it and runs every prologue on its own lane;
+//                   one barrier a stage
+//     more tokens   lanes share the rows; each thread embeds and prologues its share of them;
+//                   a barrier after each prologue and each stage
 //
-// Bodies are split by units of output, so no sum depends on the number of threads.
+// Bodies are split by units of output, so no sum depends on the number of threads. The rows of a
+// prefill follow each other in one sequence, those of a batch are the next tokens of different
+// ones: only their positions and caches tell them apart.
 #include <math.h>
+#include <string.h>
 
 #include "kernels/reference.h"
 #include "runtime/eval.h"
@@ -127,11 +130,14 @@ static void run_eval(void *ctx, uint32_t thread, uint32_t n_threads)
 
 // ---- outside ------------------------------------------------------------------------------------
 
-static void set_positions(facet_session *s, uint32_t n)
+// Each row becomes the next token of its sequence: sequences[t], or the current one for all.
+static void append_rows(facet_session *s, const uint32_t *sequences, uint32_t n)
 {
     const uint32_t half = s->bundle->shape.rope_dims / 2;
     for (uint32_t t = 0; t < n; t++) {
-        s->pos[t] = s->length + t;
+        const uint32_t sequence = sequences ? sequences[t] : s->current;
+        s->kv[t] = s->caches[sequence];
+        s->pos[t] = s->lengths[sequence]++;
         for (uint32_t base = 0; base < 2; base++) {
             float *row = s->rope[base] + (size_t)t * half * 2;
             for (uint32_t i = 0; i < half; i++) {
@@ -170,30 +176,26 @@ static eval eval_of(facet_session *s, uint32_t family, const uint32_t *tokens, u
                            .logits = s->logits}};
 }
 
-// Runs n tokens (n <= FACET_CHUNK) and appends them; the last one's logits go to s->logits if
-// asked.
-static void run_chunk(facet_session *s, uint32_t family, const uint32_t *tokens, uint32_t n,
-                      bool head)
+// Runs n tokens (n <= FACET_CHUNK) and appends them, row t to sequences[t] (NULL: to the current
+// one); the logits of the last n_head rows go to s->logits.
+static void run_rows(facet_session *s, uint32_t family, const uint32_t *sequences,
+                     const uint32_t *tokens, uint32_t n, uint32_t n_head)
 {
     eval e = eval_of(s, family, tokens, n);
-    e.head_first = n - 1;
-    e.n_head = head ? 1 : 0;
-    set_positions(s, n);
+    e.head_first = n - n_head;
+    e.n_head = n_head;
+    append_rows(s, sequences, n);
     facet_pool_run(s->pool, run_eval, &e);
-    s->length += n;
 }
 
-// Nothing is changed when a token is unknown or the context too short.
-static facet_status check_tokens(const facet_session *s, const uint32_t *tokens, size_t n,
-                                 facet_err *err)
+static void copy_logits(const facet_session *s, uint32_t n_rows, float *logits)
 {
-    if (n == 0)
-        return facet_fail(err, FACET_BAD_INPUT, "tokens: there are none; give at least one");
-    if (n > s->n_ctx - s->length)
-        return facet_fail(err, FACET_BAD_INPUT,
-                          "context: %zu more tokens do not fit, %u of %u are used; use a longer "
-                          "--ctx or rewind",
-                          n, s->length, s->n_ctx);
+    if (logits) memcpy(logits, s->logits, sizeof(float) * n_rows * s->bundle->shape.n_vocab);
+}
+
+static facet_status check_ids(const facet_session *s, const uint32_t *tokens, size_t n,
+                              facet_err *err)
+{
     for (size_t i = 0; i < n; i++) {
         if (tokens[i] >= s->bundle->shape.n_vocab)
             return facet_fail(err, FACET_BAD_INPUT,
@@ -202,6 +204,45 @@ static facet_status check_tokens(const facet_session *s, const uint32_t *tokens,
                               tokens[i], i, s->bundle->shape.n_vocab);
     }
     return FACET_OK;
+}
+
+// Nothing is changed when a token is unknown or the context too short.
+static facet_status check_tokens(const facet_session *s, const uint32_t *tokens, size_t n,
+                                 facet_err *err)
+{
+    const uint32_t length = s->lengths[s->current];
+    if (n == 0)
+        return facet_fail(err, FACET_BAD_INPUT, "tokens: there are none; give at least one");
+    if (n > s->n_ctx - length)
+        return facet_fail(err, FACET_BAD_INPUT,
+                          "context: %zu more tokens do not fit, %u of %u are used; use a longer "
+                          "--ctx or rewind",
+                          n, length, s->n_ctx);
+    return check_ids(s, tokens, n, err);
+}
+
+// Nothing is changed when a sequence cannot take its token.
+static facet_status check_batch(const facet_session *s, uint32_t n, const uint32_t *sequences,
+                                const uint32_t *tokens, facet_err *err)
+{
+    bool named[FACET_SEQUENCES_MAX] = {false};
+    if (n == 0)
+        return facet_fail(err, FACET_BAD_INPUT, "sequences: there are none; name at least one");
+    for (uint32_t i = 0; i < n; i++) {
+        const uint32_t sequence = sequences[i];
+        FACET_TRY(facet_session_check(s, sequence, err));
+        if (named[sequence])
+            return facet_fail(err, FACET_BAD_INPUT,
+                              "sequence %u: is named twice; a step appends one token to each",
+                              sequence);
+        if (s->lengths[sequence] >= s->n_ctx)
+            return facet_fail(err, FACET_BAD_INPUT,
+                              "sequence %u: its context of %u tokens is full; rewind it or use a "
+                              "longer one",
+                              sequence, s->n_ctx);
+        named[sequence] = true;
+    }
+    return check_ids(s, tokens, n, err);
 }
 
 static uint32_t chunk_of(size_t left)
@@ -216,11 +257,10 @@ facet_status facet_session_prefill(facet_session *session, const uint32_t *token
     FACET_TRY(check_tokens(session, tokens, n, err));
     for (size_t done = 0; done < n;) {
         const uint32_t count = chunk_of(n - done);
-        run_chunk(session, family, tokens + done, count, logits && done + count == n);
+        run_rows(session, family, NULL, tokens + done, count, logits && done + count == n);
         done += count;
     }
-    for (uint32_t i = 0; logits && i < session->bundle->shape.n_vocab; i++)
-        logits[i] = session->logits[i];
+    copy_logits(session, 1, logits);
     return FACET_OK;
 }
 
@@ -228,9 +268,8 @@ facet_status facet_session_step(facet_session *session, uint32_t token, float *l
                                 facet_err *err)
 {
     FACET_TRY(check_tokens(session, &token, 1, err));
-    run_chunk(session, session->family, &token, 1, logits != NULL);
-    for (uint32_t i = 0; logits && i < session->bundle->shape.n_vocab; i++)
-        logits[i] = session->logits[i];
+    run_rows(session, session->family, NULL, &token, 1, logits != NULL);
+    copy_logits(session, 1, logits);
     return FACET_OK;
 }
 
@@ -238,8 +277,29 @@ facet_status facet_session_next(facet_session *session, uint32_t token, facet_sa
                                 uint32_t *id, facet_err *err)
 {
     FACET_TRY(check_tokens(session, &token, 1, err));
-    run_chunk(session, session->family, &token, 1, true);
+    run_rows(session, session->family, NULL, &token, 1, 1);
     *id = facet_draw(session, session->logits, sampler);
+    return FACET_OK;
+}
+
+facet_status facet_session_step_batch(facet_session *session, uint32_t n, const uint32_t *sequences,
+                                      const uint32_t *tokens, float *logits, facet_err *err)
+{
+    FACET_TRY(check_batch(session, n, sequences, tokens, err));
+    run_rows(session, session->family, sequences, tokens, n, logits ? n : 0);
+    copy_logits(session, n, logits);
+    return FACET_OK;
+}
+
+facet_status facet_session_next_batch(facet_session *session, uint32_t n, const uint32_t *sequences,
+                                      const uint32_t *tokens, facet_sampler *samplers,
+                                      uint32_t *ids, facet_err *err)
+{
+    const size_t vocab = session->bundle->shape.n_vocab;
+    FACET_TRY(check_batch(session, n, sequences, tokens, err));
+    run_rows(session, session->family, sequences, tokens, n, n);
+    for (uint32_t i = 0; i < n; i++)
+        ids[i] = facet_draw(session, session->logits + i * vocab, samplers ? &samplers[i] : NULL);
     return FACET_OK;
 }
 
@@ -280,9 +340,8 @@ facet_status facet_session_prefill_all(facet_session *session, const uint32_t *t
         const uint32_t count = chunk_of(n - done);
         eval e = eval_of(session, family, tokens + done, count);
         e.step.logits = logits;
-        set_positions(session, count);
+        append_rows(session, NULL, count);
         facet_pool_run(session->pool, run_eval, &e);
-        session->length += count;
         status = head_blocks(&e, done, fn, ctx, err);
         done += count;
     }

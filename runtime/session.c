@@ -42,6 +42,21 @@ static void take_lane(carve *c, const widths *w, size_t rows, facet_lane *lane)
     lane->asum = take(c, rows * (w->lane / FACET_BLOCK) * 2, sizeof(int32_t));
 }
 
+static void take_caches(facet_session *s, carve *c)
+{
+    const facet_shape *shape = &s->bundle->shape;
+    size_t cache = 0;
+    if (!facet_mul_size((size_t)shape->n_layers * shape->n_kv_heads, s->n_ctx, &cache) ||
+        !facet_mul_size(cache, shape->head_dim, &cache))
+        c->overflow = true;
+    s->caches = take(c, s->n_sequences, sizeof(facet_kv));
+    s->lengths = take(c, s->n_sequences, sizeof(uint32_t));
+    for (uint32_t i = 0; i < s->n_sequences; i++) {
+        uint16_t *k = take(c, cache, sizeof(uint16_t)), *v = take(c, cache, sizeof(uint16_t));
+        if (c->base) s->caches[i] = (facet_kv){k, v, s->n_ctx};
+    }
+}
+
 static void lay_out(facet_session *s, carve *c)
 {
     const facet_shape *shape = &s->bundle->shape;
@@ -50,11 +65,7 @@ static void lay_out(facet_session *s, carve *c)
     widths w = {facet_round32(shape->d_model), facet_round32((uint32_t)q_dim)};
     if (w.model > w.lane) w.lane = w.model;
     if (z > w.lane) w.lane = z;
-    size_t cache = 0;
-    if (!facet_mul_size((size_t)shape->n_layers * shape->n_kv_heads, s->n_ctx, &cache))
-        c->overflow = true;
-    if (!facet_mul_size(cache, shape->head_dim, &cache)) c->overflow = true;
-    uint16_t *k = take(c, cache, sizeof(uint16_t)), *v = take(c, cache, sizeof(uint16_t));
+    take_caches(s, c);
     s->kv = take(c, FACET_CHUNK, sizeof(facet_kv));
     s->pos = take(c, FACET_CHUNK, sizeof(uint32_t));
     s->q = take(c, FACET_CHUNK * q_dim, sizeof(float));
@@ -68,7 +79,7 @@ static void lay_out(facet_session *s, carve *c)
         s->rope[i] = take(c, FACET_CHUNK * half * 2, sizeof(float));
         s->rope_freq[i] = take(c, half, sizeof(double));
     }
-    s->logits = take(c, shape->n_vocab, sizeof(float));
+    s->logits = take(c, (size_t)s->n_sequences * shape->n_vocab, sizeof(float));
     s->order = take(c, shape->n_vocab, sizeof(uint32_t));
     s->weights = take(c, shape->n_vocab, sizeof(float));
     take_lane(c, &w, FACET_CHUNK, &s->shared);
@@ -79,8 +90,6 @@ static void lay_out(facet_session *s, carve *c)
         lane.scratch = take(c, facet_round32(s->n_ctx + shape->head_dim), sizeof(float));
         if (c->base) s->own[t] = lane;
     }
-    for (uint32_t t = 0; c->base && t < FACET_CHUNK; t++)
-        s->kv[t] = (facet_kv){k, v, s->n_ctx};
 }
 
 // Layers without a window use base and factors and divide positions by the scale; layers with one
@@ -121,6 +130,11 @@ static facet_status set_options(facet_session *s, const char *family,
         return facet_fail(err, FACET_BAD_INPUT,
                           "context: %u tokens are more than the model's %u; choose fewer", s->n_ctx,
                           model_ctx);
+    s->n_sequences = opts->n_sequences ? opts->n_sequences : 1;
+    if (s->n_sequences > FACET_SEQUENCES_MAX)
+        return facet_fail(err, FACET_BAD_INPUT,
+                          "sequences: %u are more than a session holds, %u; choose fewer",
+                          s->n_sequences, FACET_SEQUENCES_MAX);
     if (opts->prefill && strcmp(opts->prefill, "dense") == 0)
         s->prefill_dense = true;
     else if (opts->prefill && strcmp(opts->prefill, "family") != 0)
@@ -179,19 +193,35 @@ facet_status facet_session_family(facet_session *session, const char *family, fa
     return find_family(session->bundle, family, &session->family, err);
 }
 
+facet_status facet_session_check(const facet_session *session, uint32_t sequence, facet_err *err)
+{
+    if (sequence < session->n_sequences) return FACET_OK;
+    return facet_fail(err, FACET_BAD_INPUT,
+                      "sequence %u: the session has %u, counted from 0; name one of them", sequence,
+                      session->n_sequences);
+}
+
+facet_status facet_session_select(facet_session *session, uint32_t sequence, facet_err *err)
+{
+    FACET_TRY(facet_session_check(session, sequence, err));
+    session->current = sequence;
+    return FACET_OK;
+}
+
 facet_status facet_session_rewind(facet_session *session, uint32_t n, facet_err *err)
 {
-    if (n > session->length)
+    uint32_t *length = &session->lengths[session->current];
+    if (n > *length)
         return facet_fail(err, FACET_BAD_INPUT,
                           "rewind: the context has %u tokens, not %u; name an earlier position",
-                          session->length, n);
-    session->length = n;
+                          *length, n);
+    *length = n;
     return FACET_OK;
 }
 
 uint32_t facet_session_length(const facet_session *session)
 {
-    return session->length;
+    return session->lengths[session->current];
 }
 
 uint32_t facet_session_threads(const facet_session *session)

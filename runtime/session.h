@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// A session, private to runtime/. In: tokens of one sequence. Out: logits. It owns the KV cache and
-// all scratch, allocated once in facet_session_new; session.c makes it, forward.c runs it, sample.c
-// draws.
+// A session, private to runtime/. In: tokens of its sequences. Out: logits. It owns a KV cache of
+// each sequence and all scratch, allocated once in facet_session_new; session.c makes it, forward.c
+// runs it, sample.c draws.
 #ifndef FACET_RUNTIME_SESSION_H
 #define FACET_RUNTIME_SESSION_H
+
+#include <assert.h>
 
 #include "base/threads.h"
 #include "runtime/bundle.h"
@@ -11,17 +13,20 @@
 // Tokens that go through a layer together in a prefill: enough to read weights rarely, few enough
 // that the quantised activations of the widest layer stay in a second-level cache.
 #define FACET_CHUNK 64u
+static_assert(FACET_SEQUENCES_MAX <= FACET_CHUNK, "a batch goes through a layer at once");
 
 struct facet_session {
     facet_bundle *bundle;
     const facet_alloc *alloc;
     facet_pool *pool;
-    uint32_t n_threads, n_ctx;
-    uint32_t length; // tokens in the context
-    uint32_t family; // index
+    uint32_t n_threads, n_ctx, n_sequences;
+    uint32_t current; // the sequence that calls without a list of sequences mean
+    uint32_t family;  // index
     bool prefill_dense;
     void *block;          // all buffers below lie in it
-    facet_kv *kv;         // (FACET_CHUNK) the same cache for every row
+    facet_kv *caches;     // (n_sequences)
+    uint32_t *lengths;    // (n_sequences) tokens in the context of each
+    facet_kv *kv;         // (FACET_CHUNK) cache of each row's sequence
     uint32_t *pos;        // (FACET_CHUNK)
     float *rope[2];       // (FACET_CHUNK, rope_dims / 2, 2)
     double *rope_freq[2]; // (rope_dims / 2) radians a position
@@ -31,12 +36,15 @@ struct facet_session {
     int8_t *zq;
     float *zs;
     int32_t *zsum;
-    float *logits;   // (n_vocab)
+    float *logits;   // (n_sequences, n_vocab)
     uint32_t *order; // (n_vocab) scratch of the sampler
     float *weights;  // (n_vocab) scratch of the sampler
     double *stats;   // (n_layers, d_ff) sums of channel statistics; NULL: nobody asked for them
     double *stats_weights; // (FACET_CHUNK) of the chunk's tokens in the layer that runs
 };
+
+// FACET_BAD_INPUT unless the session has this sequence (session.c).
+facet_status facet_session_check(const facet_session *session, uint32_t sequence, facet_err *err);
 
 // Draws from logits (vocab); no allocation (sample.c).
 uint32_t facet_draw(facet_session *session, const float *logits, facet_sampler *sampler);

@@ -91,20 +91,23 @@ static void add_row(rows *r, const char *family, const char *target, facet_test 
     facet_doc_text(row, "variant", strcmp(target, "generic") == 0 ? "generic" : "baked");
     facet_doc_text(row, "target", target);
     facet_doc_text(row, "test", name);
-    facet_doc_number(row, "batch", 1);
+    facet_doc_number(row, "batch", r->opts->batch);
     facet_doc_number(row, "depth", r->opts->depth);
     facet_doc_number(row, "reps", r->opts->reps);
     const double speed = add_speed(r, samples, row);
+    // A step of several sequences reads the weights once for all of them and each one's own cache.
+    // Prompts are read one sequence at a time, so their rows share nothing with other sequences.
+    const double sharing = test == FACET_TEST_PP ? 1 : r->opts->batch;
     const double kv = kv_bytes(&manifest->model, mean_context(r->opts, test));
-    const double bytes = (double)facts->token_bytes + kv;
-    const double packed = (double)facts->packed_token_bytes + kv;
+    const double bytes = (double)facts->token_bytes / sharing + kv;
+    const double packed = (double)facts->packed_token_bytes / sharing + kv;
     // A prompt's tokens share what is read, so a rate of bytes means something for decoding alone.
     const double rate = test == FACET_TEST_TG ? speed * bytes * 1e-9 : (double)NAN;
     facet_doc_number(row, "bytes_per_token", bytes);
     facet_doc_number(row, "packed_bytes_per_token", packed);
     facet_doc_number(row, "gb_per_s", rate);
     facet_doc_number(row, "of_bandwidth", rate / r->machine->read_gb_per_s);
-    facet_doc_bool(row, "cached", packed < (double)r->machine->l3_bytes);
+    facet_doc_bool(row, "cached", packed * sharing < (double)r->machine->l3_bytes);
 }
 
 static void add_machine(const facet_machine *machine, cJSON *doc)
@@ -174,13 +177,13 @@ static void print_row(const cJSON *row, bool csv, facet_text *out)
     const bool cached = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(row, "cached"));
     const double rate = number(row, "gb_per_s");
     facet_text_add(out,
-                   csv ? "\"%s\",%s,%s,%s,%s,%.0f,%.0f,%.3f,%.3f,%.3f,%.0f,%.0f,"
-                       : "| %s | %s | %s | %s | %s | %.0f | %.0f | %.2f | %.2f | %.2f | %.0f | "
-                         "%.0f | ",
+                   csv ? "\"%s\",%s,%s,%s,%s,%.0f,%.0f,%.0f,%.3f,%.3f,%.3f,%.0f,%.0f,"
+                       : "| %s | %s | %s | %s | %s | %.0f | %.0f | %.0f | %.2f | %.2f | %.2f | "
+                         "%.0f | %.0f | ",
                    text(row, "model"), text(row, "family"), text(row, "variant"),
-                   text(row, "target"), text(row, "test"), number(row, "depth"),
-                   number(row, "reps"), number(speed, "median"), number(speed, "min"),
-                   number(speed, "max"), number(row, "bytes_per_token"),
+                   text(row, "target"), text(row, "test"), number(row, "batch"),
+                   number(row, "depth"), number(row, "reps"), number(speed, "median"),
+                   number(speed, "min"), number(speed, "max"), number(row, "bytes_per_token"),
                    number(row, "packed_bytes_per_token"));
     if (isfinite(rate))
         facet_text_add(out, csv ? "%.3f,%.4f," : "%.2f | %.2f | ", rate,
@@ -193,10 +196,10 @@ static void print_row(const cJSON *row, bool csv, facet_text *out)
 
 void facet_bench_print(const cJSON *doc, bool csv, facet_text *out)
 {
-    static const char *const columns[] = {"model", "family",       "variant",     "target",
-                                          "test",  "depth",        "reps",        "tokens/s",
-                                          "min",   "max",          "bytes/token", "packed/token",
-                                          "GB/s",  "of bandwidth", "cached"};
+    static const char *const columns[] = {"model",        "family", "variant",      "target",
+                                          "test",         "batch",  "depth",        "reps",
+                                          "tokens/s",     "min",    "max",          "bytes/token",
+                                          "packed/token", "GB/s",   "of bandwidth", "cached"};
     if (!csv) {
         print_machine(cJSON_GetObjectItemCaseSensitive(doc, "machine"), "", out);
         facet_text_puts(out, "\n|");

@@ -30,8 +30,8 @@ static const facet_option options[] = {
     FACET_OPT_COUNT("-d", "--depth", FIELD(depth), "DEPTH",
                     "Tokens in the context before the test (0).", 0, 1 << 20),
     FACET_OPT_COUNT("-r", "--reps", FIELD(reps), "N", "Repetitions (5).", 1, 10000),
-    FACET_OPT_COUNT("--batch", NULL, FIELD(batch), "B",
-                    "Sequences at a time (1; more is not built yet).", 1, 1024),
+    FACET_OPT_COUNT("--batch", NULL, FIELD(batch), "B", "Sequences that decode together (1).", 1,
+                    FACET_SEQUENCES_MAX),
     FACET_OPT_LATER("--ablate", "Also measure the parts of the method one by one."),
     FACET_OPT_CHOICE("--format", FIELD(format), "md|csv|json", "How to print (md)."),
     FACET_OPT_END,
@@ -39,10 +39,6 @@ static const facet_option options[] = {
 
 static facet_status check(const bench_opts *opts, facet_err *err)
 {
-    if (opts->batch > 1)
-        return facet_fail(err, FACET_USAGE,
-                          "--batch %llu: more than 1 is not built yet; leave it out",
-                          (unsigned long long)opts->batch);
     if (opts->n_prompt + opts->n_gen == 0)
         return facet_fail(err, FACET_USAGE, "-p 0 -n 0: leave nothing to measure; raise one");
     return FACET_OK;
@@ -56,6 +52,7 @@ static facet_status measure(const facet_tool *tool, const bench_opts *opts, face
         .n_gen = (uint32_t)opts->n_gen,
         .depth = (uint32_t)opts->depth,
         .reps = (uint32_t)opts->reps,
+        .batch = (uint32_t)opts->batch,
     };
     const uint64_t n_ctx = opts->n_prompt + opts->n_gen + opts->depth;
     if (n_ctx > facet_context(bundle))

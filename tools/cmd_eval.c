@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <string.h>
 
+#include "tools/batch.h"
 #include "tools/evaluate.h"
 
-static const facet_eval_opts defaults = {.n = 128};
+static const facet_eval_opts defaults = {.n = 128, .batch = FACET_BATCH_DEFAULT};
 #define FIELD(field) offsetof(facet_eval_opts, field)
 static const facet_option options[] = {
     FACET_OPT_TEXT("--ppl", NULL, FIELD(ppl), "FILE", "Measure the perplexity of a text file."),
@@ -23,6 +24,9 @@ static const facet_option options[] = {
                     "--complete, --agree: tokens of an answer at most (128).", 1, 1 << 20),
     FACET_OPT_COUNT("--limit", NULL, FIELD(limit), "N",
                     "--complete, --agree: the first N records only.", 1, 1 << 20),
+    FACET_OPT_COUNT("--batch", NULL, FIELD(batch), "B",
+                    "--complete, --agree: prompts answered side by side, memory allowing (16).", 1,
+                    FACET_SEQUENCES_MAX),
     FACET_OPT_LIST("--stop", FIELD(stops), "TEXT",
                    "--complete: a text that ends the answer; may be given again."),
     FACET_OPT_FLAG("--raw", NULL, FIELD(raw), "Do not apply the chat template."),

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/memory.h"
 #include "tools/agree.h"
+#include "tools/batch.h"
 #include "tools/evaluate.h"
 #include "tools/family_choice.h"
 #include "tools/tasks.h"
@@ -13,7 +14,7 @@ typedef struct agree_job {
     const facet_tool *tool;
     const facet_eval_opts *opts;
     facet_bundle *bundle;
-    facet_eval_prompts prompts; // each prompt's tokens are followed by dense's answer
+    facet_eval_prompts prompts; // each prompt's tokens come to be followed by dense's answer
     size_t *n_prompt;           // (prompts.n) tokens of the prompt alone
     size_t longest;             // tokens of an answer
     uint64_t positions, n_ended;
@@ -21,48 +22,35 @@ typedef struct agree_job {
 
 // ---- dense's answers ----------------------------------------------------------------------------
 
-static facet_status answer_one(agree_job *job, facet_session *session, float *logits, size_t i,
-                               facet_err *err)
+static facet_status answer_one(void *ctx, size_t i, const facet_generated *made, facet_err *err)
 {
+    agree_job *job = ctx;
     facet_tokens *tokens = &job->prompts.tokens[i];
-    const size_t n_prompt = tokens->count;
-    // The last token of an answer is drawn but not read, so it needs no place in the context.
-    const size_t room = job->prompts.n_ctx - n_prompt + 1;
-    const size_t n = job->opts->n < room ? (size_t)job->opts->n : room;
-    FACET_TRY(facet_tokens_continue(session, job->bundle, tokens, (uint32_t)n, logits, err));
-    job->n_prompt[i] = n_prompt;
-    const size_t n_answer = tokens->count - n_prompt;
-    if (n_answer > job->longest) job->longest = n_answer;
-    job->positions += n_answer;
-    job->n_ended += facet_token_is_end(job->bundle, tokens->ids[tokens->count - 1]);
+    job->n_prompt[i] = tokens->count;
+    FACET_TRY(facet_tokens_append(tokens, made->ids, made->n_ids, err));
+    if (made->n_ids > job->longest) job->longest = made->n_ids;
+    job->positions += made->n_ids;
+    job->n_ended += made->n_ids > made->n;
     return FACET_OK;
-}
-
-static facet_status answer_all(agree_job *job, float *logits, facet_err *err)
-{
-    const facet_session_opts opts = {.n_ctx = job->prompts.n_ctx};
-    facet_session *session;
-    FACET_TRY(facet_session_new(job->bundle, "dense", &opts, &session, err));
-    facet_status status = FACET_OK;
-    for (size_t i = 0; i < job->prompts.n && status == FACET_OK; i++) {
-        status = facet_report_progress(&job->tool->report, "answer", i, job->prompts.n, err);
-        if (status == FACET_OK) status = answer_one(job, session, logits, i, err);
-    }
-    facet_session_free(session);
-    return status;
 }
 
 static facet_status answer(agree_job *job, cJSON *doc, facet_err *err)
 {
     const uint64_t begin = facet_clock_ns();
-    const size_t n_vocab = facet_vocab(job->bundle);
-    float *logits = facet_mem_new(NULL, n_vocab, sizeof *logits);
+    const facet_batch_opts opts = {
+        .family = "dense",
+        .prompts = job->prompts.tokens,
+        .n_prompts = job->prompts.n,
+        .n_max = (uint32_t)job->opts->n,
+        .n_ctx = job->prompts.n_ctx,
+        .n_sequences = (uint32_t)job->opts->batch,
+        .what = "answer",
+        .fn = answer_one,
+        .ctx = job,
+    };
     job->n_prompt = facet_mem_new(NULL, job->prompts.n, sizeof *job->n_prompt);
-    facet_status status = logits != NULL && job->n_prompt != NULL
-                              ? answer_all(job, logits, err)
-                              : facet_fail_memory(err, n_vocab * sizeof *logits);
-    facet_mem_free(NULL, logits);
-    if (status != FACET_OK) return status;
+    if (job->n_prompt == NULL) return facet_fail_memory(err, job->prompts.n * sizeof(size_t));
+    FACET_TRY(facet_batch_answer(job->bundle, &opts, &job->tool->report, err));
     cJSON *dense = facet_doc_object(doc, "dense");
     facet_doc_number(dense, "answers", (double)job->prompts.n);
     facet_doc_number(dense, "ended", (double)job->n_ended);

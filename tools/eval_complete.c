@@ -3,15 +3,14 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "tools/batch.h"
 #include "tools/evaluate.h"
 #include "tools/family_choice.h"
-#include "tools/generate.h"
 
 typedef struct complete_job {
     const facet_tool *tool;
     const facet_eval_opts *opts;
     facet_bundle *bundle;
-    facet_session *session;
     const char *family;
     bool name_family;
     facet_eval_prompts prompts;
@@ -38,37 +37,30 @@ static facet_status write_record(complete_job *job, const facet_task_record *rec
     return status;
 }
 
-static facet_status complete_one(complete_job *job, size_t i, facet_err *err)
+static facet_status complete_one(void *ctx, size_t i, const facet_generated *made, facet_err *err)
 {
-    const facet_generate_opts opts = {
-        .n_max = (uint32_t)job->opts->n,
-        .n_ctx = job->prompts.n_ctx,
-        .stops = &job->opts->stops,
-    };
-    const facet_tokens *prompt = &job->prompts.tokens[i];
-    facet_generated made = {0};
-    FACET_TRY(facet_report_progress(&job->tool->report, "complete", job->n_done, 0, err));
-    FACET_TRY(facet_session_rewind(job->session, 0, err));
-    FACET_TRY(
-        facet_generate(job->bundle, job->session, prompt->ids, prompt->count, &opts, &made, err));
+    complete_job *job = ctx;
     job->n_done++;
-    job->n_tokens += made.n;
-    facet_status status = write_record(job, &job->prompts.file.records[i], &made, err);
-    facet_generated_fini(&made);
-    return status;
+    job->n_tokens += made->n;
+    return write_record(job, &job->prompts.file.records[i], made, err);
 }
 
 static facet_status complete_family(complete_job *job, const char *family, facet_err *err)
 {
-    const facet_session_opts opts = {.n_ctx = job->prompts.n_ctx};
+    const facet_batch_opts opts = {
+        .family = family,
+        .prompts = job->prompts.tokens,
+        .n_prompts = job->prompts.n,
+        .n_max = (uint32_t)job->opts->n,
+        .n_ctx = job->prompts.n_ctx,
+        .n_sequences = (uint32_t)job->opts->batch,
+        .stops = &job->opts->stops,
+        .what = "complete",
+        .fn = complete_one,
+        .ctx = job,
+    };
     job->family = family;
-    FACET_TRY(facet_session_new(job->bundle, family, &opts, &job->session, err));
-    facet_status status = FACET_OK;
-    for (size_t i = 0; i < job->prompts.n && status == FACET_OK; i++)
-        status = complete_one(job, i, err);
-    facet_session_free(job->session);
-    job->session = NULL;
-    return status;
+    return facet_batch_answer(job->bundle, &opts, &job->tool->report, err);
 }
 
 facet_status facet_eval_complete(const facet_tool *tool, const facet_eval_opts *opts,

@@ -12,7 +12,7 @@ typedef struct bench {
     facet_session **sessions; // one a family
     size_t n_families;
     uint32_t *tokens; // depth + prompt + gen of them
-    float *logits;
+    float *logits;    // (batch, vocab)
     double *samples;
     uint64_t done, total;
 } bench;
@@ -31,16 +31,27 @@ bool facet_measure_has(const facet_measure_opts *opts, facet_test test)
 
 static facet_status prompt(bench *b, facet_session *session, facet_err *err)
 {
-    return facet_session_prefill(session, b->tokens + b->opts->depth, b->opts->n_prompt, b->logits,
-                                 err);
+    const uint32_t *tokens = b->tokens + b->opts->depth;
+    for (uint32_t i = 0; i < b->opts->batch; i++) {
+        FACET_TRY(facet_session_select(session, i, err));
+        FACET_TRY(facet_session_prefill(session, tokens, b->opts->n_prompt, b->logits, err));
+    }
+    return FACET_OK;
 }
 
+// Every sequence reads the same tokens, each into a cache of its own.
 static facet_status generate(bench *b, facet_session *session, uint32_t n, facet_err *err)
 {
     const uint32_t *tokens = b->tokens + b->opts->depth + b->opts->n_prompt;
+    uint32_t sequences[FACET_SEQUENCES_MAX], next[FACET_SEQUENCES_MAX];
     for (uint32_t i = 0; i < n; i++) {
+        for (uint32_t k = 0; k < b->opts->batch; k++) {
+            sequences[k] = k;
+            next[k] = tokens[i];
+        }
         FACET_TRY(facet_signals_check(err));
-        FACET_TRY(facet_session_step(session, tokens[i], b->logits, err));
+        FACET_TRY(
+            facet_session_step_batch(session, b->opts->batch, sequences, next, b->logits, err));
     }
     return FACET_OK;
 }
@@ -50,9 +61,16 @@ static facet_status generate(bench *b, facet_session *session, uint32_t n, facet
 static facet_status reach_depth(bench *b, facet_session *session, facet_err *err)
 {
     const uint32_t depth = b->opts->depth;
-    if (facet_session_length(session) >= depth) return facet_session_rewind(session, depth, err);
-    FACET_TRY(facet_session_rewind(session, 0, err));
-    return facet_session_prefill(session, b->tokens, depth, NULL, err);
+    for (uint32_t i = 0; i < b->opts->batch; i++) {
+        FACET_TRY(facet_session_select(session, i, err));
+        if (facet_session_length(session) >= depth) {
+            FACET_TRY(facet_session_rewind(session, depth, err));
+            continue;
+        }
+        FACET_TRY(facet_session_rewind(session, 0, err));
+        FACET_TRY(facet_session_prefill(session, b->tokens, depth, NULL, err));
+    }
+    return FACET_OK;
 }
 
 static facet_status time_one(bench *b, facet_session *session, facet_test test, double *rate,
@@ -71,7 +89,7 @@ static facet_status time_one(bench *b, facet_session *session, facet_test test, 
         FACET_TRY(generate(b, session, opts->n_gen, err));
         n += opts->n_gen;
     }
-    *rate = n / facet_clock_seconds(begin);
+    *rate = (double)n * opts->batch / facet_clock_seconds(begin);
     return FACET_OK;
 }
 
@@ -111,13 +129,13 @@ static facet_status prepare(bench *b, facet_bundle *bundle, const facet_strings 
     const uint32_t n_ctx = opts->depth + opts->n_prompt + opts->n_gen;
     b->sessions = facet_mem_new(NULL, families->n, sizeof(facet_session *));
     b->tokens = facet_mem_new(NULL, n_ctx, sizeof *b->tokens);
-    b->logits = facet_mem_new(NULL, facet_vocab(bundle), sizeof *b->logits);
+    b->logits = facet_mem_new(NULL, (size_t)opts->batch * facet_vocab(bundle), sizeof *b->logits);
     if (b->sessions == NULL || b->tokens == NULL || b->logits == NULL)
         return facet_fail_memory(err, n_ctx * sizeof *b->tokens);
     facet_random random = facet_random_seed(1);
     for (uint32_t i = 0; i < n_ctx; i++)
         b->tokens[i] = (uint32_t)facet_random_below(&random, facet_vocab(bundle));
-    const facet_session_opts session_opts = {.n_ctx = n_ctx};
+    const facet_session_opts session_opts = {.n_ctx = n_ctx, .n_sequences = opts->batch};
     for (size_t f = 0; f < families->n; f++) {
         FACET_TRY(
             facet_session_new(bundle, families->items[f], &session_opts, &b->sessions[f], err));

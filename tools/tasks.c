@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "base/file.h"
-#include "tools/signals.h"
 
 enum { NAME_MAX_BYTES = 63 };
 
@@ -21,14 +20,15 @@ static facet_status push(facet_tasks *tasks, const facet_task_sample *sample, fa
     return FACET_OK;
 }
 
-static facet_status append(facet_tokens *tokens, const facet_tokens *more, facet_err *err)
+facet_status facet_tokens_append(facet_tokens *tokens, const uint32_t *ids, size_t n,
+                                 facet_err *err)
 {
-    if (more->count == 0) return FACET_OK;
-    uint32_t *ids = facet_mem_resize(NULL, tokens->ids, tokens->count + more->count, sizeof *ids);
-    if (ids == NULL) return facet_fail_memory(err, (tokens->count + more->count) * sizeof *ids);
-    memcpy(ids + tokens->count, more->ids, more->count * sizeof *ids);
-    tokens->ids = ids;
-    tokens->count += more->count;
+    if (n == 0) return FACET_OK;
+    uint32_t *all = facet_mem_resize(NULL, tokens->ids, tokens->count + n, sizeof *all);
+    if (all == NULL) return facet_fail_memory(err, (tokens->count + n) * sizeof *all);
+    memcpy(all + tokens->count, ids, n * sizeof *ids);
+    tokens->ids = all;
+    tokens->count += n;
     return FACET_OK;
 }
 
@@ -114,10 +114,10 @@ static facet_status encode_record(const facet_tasks_opts *opts, const facet_toke
     FACET_TRY_GOTO(facet_tokenizer_encode(tokenizer, record->completion, strlen(record->completion),
                                           false, false, NULL, &more, err),
                    done);
-    FACET_TRY_GOTO(append(tokens, &more, err), done);
+    FACET_TRY_GOTO(facet_tokens_append(tokens, more.ids, more.count, err), done);
     if (opts->raw) goto done;
     FACET_TRY_GOTO(facet_tokenizer_chat_end(tokenizer, NULL, &end, err), done);
-    FACET_TRY_GOTO(append(tokens, &end, err), done);
+    FACET_TRY_GOTO(facet_tokens_append(tokens, end.ids, end.count, err), done);
 done:
     facet_mem_free(NULL, more.ids);
     facet_mem_free(NULL, end.ids);
@@ -239,72 +239,7 @@ bool facet_tasks_open(const facet_tasks *tasks)
     return false;
 }
 
-// ---- continuation and result
-// ------------------------------------------------------------------------
-
-facet_status facet_tokens_continue(facet_session *session, const facet_bundle *bundle,
-                                   facet_tokens *tokens, uint32_t n, float *logits, facet_err *err)
-{
-    uint32_t *ids = facet_mem_resize(NULL, tokens->ids, tokens->count + n, sizeof *ids);
-    if (ids == NULL) return facet_fail_memory(err, (tokens->count + n) * sizeof *ids);
-    tokens->ids = ids;
-    facet_sampler greedy = {0};
-    uint32_t id;
-    FACET_TRY(facet_session_rewind(session, 0, err));
-    FACET_TRY(facet_session_prefill(session, ids, tokens->count, logits, err));
-    FACET_TRY(facet_session_sample(session, logits, &greedy, &id, err));
-    for (uint32_t i = 0; i < n; i++) {
-        ids[tokens->count++] = id;
-        if (facet_token_is_end(bundle, id) || i + 1 == n) break;
-        FACET_TRY(facet_signals_check(err));
-        FACET_TRY(facet_session_next(session, id, &greedy, &id, err));
-    }
-    return FACET_OK;
-}
-
-static facet_status continue_one(facet_session *session, const facet_bundle *bundle,
-                                 facet_task_sample *sample, uint32_t n, float *logits,
-                                 facet_partial *partial, facet_err *err)
-{
-    size_t bytes;
-    uint32_t *ids = facet_mem_resize(NULL, sample->ids, (size_t)sample->n + n, sizeof *ids);
-    if (ids == NULL) return facet_fail_memory(err, ((size_t)sample->n + n) * sizeof *ids);
-    sample->ids = ids;
-    if (facet_partial_take(partial, ids + sample->n, sizeof *ids, n * sizeof *ids, &bytes)) {
-        sample->n += (uint32_t)(bytes / sizeof *ids);
-        return FACET_OK;
-    }
-    facet_tokens tokens = {ids, sample->n};
-    const facet_status status = facet_tokens_continue(session, bundle, &tokens, n, logits, err);
-    sample->ids = tokens.ids;
-    if (status == FACET_OK)
-        facet_partial_put(partial, tokens.ids + sample->n,
-                          (tokens.count - sample->n) * sizeof *ids);
-    sample->n = (uint32_t)tokens.count;
-    return status;
-}
-
-facet_status facet_tasks_continue(facet_tasks *tasks, facet_bundle *bundle, uint32_t n,
-                                  const facet_report *report, facet_partial *partial,
-                                  facet_err *err)
-{
-    uint32_t longest = 0;
-    for (size_t i = 0; i < tasks->n; i++)
-        if (tasks->items[i].open && tasks->items[i].n > longest) longest = tasks->items[i].n;
-    const facet_session_opts opts = {.n_ctx = longest + n};
-    facet_session *session = NULL;
-    float *logits = facet_mem_new(NULL, facet_vocab(bundle), sizeof *logits);
-    if (logits == NULL) return facet_fail_memory(err, facet_vocab(bundle) * sizeof *logits);
-    facet_status status = facet_session_new(bundle, "dense", &opts, &session, err);
-    for (size_t i = 0; status == FACET_OK && i < tasks->n; i++) {
-        status = facet_report_progress(report, "continue", i, tasks->n, err);
-        if (status == FACET_OK && tasks->items[i].open)
-            status = continue_one(session, bundle, &tasks->items[i], n, logits, partial, err);
-    }
-    facet_session_free(session);
-    facet_mem_free(NULL, logits);
-    return status;
-}
+// ---- result -------------------------------------------------------------------------------------
 
 facet_status facet_tasks_flatten(const facet_tasks *tasks, facet_mask_set *set, facet_err *err)
 {

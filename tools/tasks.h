@@ -43,18 +43,16 @@ facet_status facet_tasks_load(const facet_tasks_opts *opts, const facet_tokenize
 void facet_tasks_fini(facet_tasks *tasks); // safe on a zeroed one
 // Are there samples that a continuation would lengthen?
 bool facet_tasks_open(const facet_tasks *tasks);
-// Appends up to n tokens of the bundle's own greedy text to every open sample, one record of the
-// partial file (which may be NULL) each.
+// Appends up to n tokens of the bundle's own greedy text, the one that ends it included, to every
+// open sample, one record of the partial file (which may be NULL) each (tasks_continue.c).
 facet_status facet_tasks_continue(facet_tasks *tasks, facet_bundle *bundle, uint32_t n,
                                   const facet_report *report, facet_partial *partial,
                                   facet_err *err);
-// Appends the greedy answer (n >= 1 tokens at most, the one that ends it included) of the session's
-// family to a prompt; the session forgets its context first. logits: (vocab), scratch.
-facet_status facet_tokens_continue(facet_session *session, const facet_bundle *bundle,
-                                   facet_tokens *tokens, uint32_t n, float *logits, facet_err *err);
 // Moves the tokens into a mask set (samples and, when every task is named, labels).
 facet_status facet_tasks_flatten(const facet_tasks *tasks, facet_mask_set *set, facet_err *err);
 
+facet_status facet_tokens_append(facet_tokens *tokens, const uint32_t *ids, size_t n,
+                                 facet_err *err);
 // The tokens of a prompt as run, eval and predict see it: chat template unless raw.
 facet_status facet_prompt_encode(const facet_tokenizer *tokenizer, const facet_message *messages,
                                  size_t n_messages, bool raw, facet_tokens *tokens, facet_err *err);

@@ -93,6 +93,19 @@ check_json "bench" "{r['test'] for r in d['rows']} == {'pp16', 'tg4', 'pp16+tg4'
 has_fields "bench" "[r['tokens_per_second'] for r in d['rows']]" median min max samples < bench.json
 check_json "bench" "all(r['tokens_per_second']['min'] > 0 for r in d['rows'])" < bench.json
 check_json "bench" "len(d['rows']) == 9 and all(r['cached'] for r in d['rows'])" < bench.json
+"$FACET" bench demo.facet -p 16 -n 4 -r 2 --batch 3 --json > batch.json || fail "bench --batch"
+check_json "bench --batch" "all(r['batch'] == 3 for r in d['rows'])" < batch.json
+"$PYTHON" -c '
+import json
+one, three = ({(r["family"], r["test"]): r for r in json.load(open(name))["rows"]}
+              for name in ("bench.json", "batch.json"))
+assert one.keys() == three.keys()
+for (family, test), row in three.items():
+    alone = one[family, test]
+    for field in ("bytes_per_token", "packed_bytes_per_token"):
+        share = row[field] / alone[field]
+        assert share == 1 if test == "pp16" else 1 / 3 < share < 0.7, (family, test, field, share)
+' || fail "bench --batch: bytes of a token"
 "$FACET" bench demo.facet -p 8 -n 0 -r 1 --family dense --format csv > bench.csv ||
     fail "bench --format csv"
 [ "$(wc -l < bench.csv)" -eq 2 ] || fail "bench: a csv of other than two lines"

@@ -4,10 +4,12 @@
 . "$FACET_SOURCE/tests/e2e/lib.bash"
 make_inputs
 
-# Prompts to be continued, then enough text for several groups of the forward pass.
+# Prompts to be continued, many times as many as are answered side by side, then enough text for
+# several groups of the forward pass.
+"$PYTHON" "$SOURCE/tests/support/tasks.py" code 90 > many.jsonl || fail "tasks"
 "$PYTHON" -c '
 import json
-for i, line in enumerate(open("code.jsonl")):
+for i, line in enumerate(open("many.jsonl")):
     print(json.dumps({"prompt": json.loads(line)["prompt"]}))' > open.jsonl
 "$PYTHON" "$SOURCE/tests/support/tasks.py" text 4000 > long.txt || fail "tasks"
 arguments=(predict model.gguf --task open=open.jsonl --task long=long.txt --predictor glass
@@ -16,13 +18,15 @@ arguments=(predict model.gguf --task open=open.jsonl --task long=long.txt --pred
 [ ! -e whole.masks.partial ] || fail "a partial file is left behind"
 grep -q partial whole.err && fail "an uninterrupted run speaks of a partial file"
 
-# stop SIGNAL BYTES: runs until the partial file has BYTES, then signals; "done" or "stopped".
+# stop SIGNAL BYTES: runs until the partial file has BYTES and has grown, then signals; "done" or
+# "stopped".
 stop() {
     "$PYTHON" - "$1" "$2" "$FACET" "${arguments[@]}" -o part.masks -q << 'END'
 import os, signal, subprocess, sys, time
 sig, least = getattr(signal, sys.argv[1]), int(sys.argv[2])
-p = subprocess.Popen(sys.argv[3:], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 size = lambda: os.path.getsize("part.masks.partial") if os.path.exists("part.masks.partial") else 0
+least = max(least, size() + 1)
+p = subprocess.Popen(sys.argv[3:], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 while p.poll() is None and size() < least:
     time.sleep(0.001)
 p.send_signal(sig)
@@ -35,7 +39,7 @@ END
 }
 
 n=0
-for point in "SIGKILL 60" "SIGINT 2000" "SIGKILL 6000" "SIGTERM 14000" "SIGKILL 60000"; do
+for point in "SIGKILL 60" "SIGINT 2000" "SIGKILL 20000" "SIGTERM 30000" "SIGKILL 60000"; do
     rm -f part.masks
     got=$(stop $point) || fail "predict with $point"
     if [ "$got" = stopped ]; then

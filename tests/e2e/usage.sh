@@ -152,8 +152,12 @@ wrong 2 eval good.facet --agree code.jsonl -n 0
 wrong 2 eval good.facet --agree code.jsonl --limit 0
 wrong 2 eval good.facet --agree code.jsonl --ctx 100000
 wrong 2 eval good.facet --complete code.jsonl -o new.jsonl --ctx 100000
+for batch in 0 65 x -1 ""; do
+    wrong 2 eval good.facet --complete code.jsonl -o new.jsonl --batch "$batch"
+    wrong 2 eval good.facet --agree code.jsonl --batch "$batch"
+    wrong 2 bench good.facet --batch "$batch"
+done
 wrong 2 bench good.facet --ablate
-wrong 2 bench good.facet --batch 2
 wrong 2 bench good.facet --format xml
 wrong 2 bench good.facet -p 0 -n 0
 wrong 2 bench good.facet -p 100000

@@ -53,6 +53,8 @@ static void *count_resize(void *ctx, void *ptr, size_t bytes)
     return result;
 }
 
+static const facet_session_opts several = {.n_sequences = 3};
+
 static void test_every_allocation(void **state)
 {
     (void)state;
@@ -64,7 +66,8 @@ static void test_every_allocation(void **state)
         facet_session *session = NULL;
         facet_err err;
         facet_status status = facet_open(path, &opts, &bundle, &err);
-        if (status == FACET_OK) status = facet_session_new(bundle, "some", NULL, &session, &err);
+        if (status == FACET_OK)
+            status = facet_session_new(bundle, "some", &several, &session, &err);
         if (status == FACET_OK) status = facet_session_stats_begin(session, &err);
         facet_session_free(session);
         facet_close(bundle);
@@ -88,15 +91,20 @@ static void test_none_per_token(void **state)
     static const uint32_t tokens[80] = {5, 6, 7};
     facet_bundle *bundle = NULL;
     facet_session *session = NULL;
-    float logits[300];
+    float logits[900];
     assert_int_equal(facet_open(path, &opts, &bundle, NULL), FACET_OK);
-    assert_int_equal(facet_session_new(bundle, "some", NULL, &session, NULL), FACET_OK);
+    assert_int_equal(facet_session_new(bundle, "some", &several, &session, NULL), FACET_OK);
     assert_int_equal(facet_session_stats_begin(session, NULL), FACET_OK);
     const unsigned long before = c.calls;
     assert_int_equal(facet_session_prefill(session, tokens, 80, logits, NULL), FACET_OK);
     facet_sampler sampler = {.temperature = 1.0f, .top_k = 20, .top_p = 0.9f, .state = 3};
-    uint32_t id = 1;
+    facet_sampler samplers[3] = {sampler, sampler, sampler};
+    static const uint32_t all[3] = {1, 0, 2};
+    uint32_t id = 1, ids[3] = {1, 2, 3};
     for (int i = 0; i < 40; i++) {
+        assert_int_equal(facet_session_step_batch(session, 3, all, ids, logits, NULL), FACET_OK);
+        assert_int_equal(facet_session_next_batch(session, 3, all, ids, samplers, ids, NULL),
+                         FACET_OK);
         assert_int_equal(facet_session_next(session, id, &sampler, &id, NULL), FACET_OK);
         assert_int_equal(facet_session_step(session, id, logits, NULL), FACET_OK);
         assert_int_equal(facet_session_family(session, i % 2 ? "dense" : "one", NULL), FACET_OK);

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# A row's logits are the same bits however many tokens share the prefill: baked and portable code,
-# every type of weights, dense and a family.
+# A row's logits are the same bits however many tokens share the prefill and however many sequences
+# share the step: baked and portable code, every type of weights, dense and a family.
 . "$FACET_SOURCE/tests/e2e/lib.bash"
 [ -e "$FACET_BUILD/libfacet.so" ] || { echo "skip: libfacet was not built"; exit 77; }
 if grep -q '^FACET_SANITIZE:STRING=..*' "$FACET_BUILD/CMakeCache.txt"; then

@@ -7,7 +7,7 @@ import numpy as np
 
 class Options(ctypes.Structure):
     _fields_ = [("n_ctx", ctypes.c_uint32), ("n_threads", ctypes.c_uint),
-                ("prefill", ctypes.c_char_p)]
+                ("prefill", ctypes.c_char_p), ("n_sequences", ctypes.c_uint32)]
 
 
 class Bundle:
