@@ -3,6 +3,7 @@
 #ifndef FACET_COMPILER_BUILD_PARTS_H
 #define FACET_COMPILER_BUILD_PARTS_H
 
+#include "base/json.h"
 #include "base/memory.h"
 #include "cache/manifest.h"
 #include "compiler/build.h"
@@ -32,6 +33,7 @@ typedef struct facet_building {
     facet_built_layer *layers;  // (n_families, n_layers)
     facet_manifest manifest;
     facet_build_result result;
+    double *scores; // (n_families, n_scores); NaN: not this family's
     char chat[16];
 } facet_building;
 
@@ -106,5 +108,18 @@ facet_status facet_build_path(const facet_building *b, const char *name, char pa
 facet_status facet_build_prove(facet_building *b, facet_err *err);
 // Before any work: can the quality that was asked for be judged?
 facet_status facet_build_judgeable(facet_building *b, facet_err *err);
+// What becomes of a family that is not good enough, or cannot be judged: a warning or an error.
+facet_status facet_build_refuse(const facet_building *b, const facet_err *why, bool warn,
+                                facet_err *err);
+
+// ---- prove_scores.c: what the user's commands say of the bundle
+// --------------------------------
+
+facet_status facet_build_scores_check(const facet_building *b, facet_err *err); // the families
+facet_status facet_build_scores(facet_building *b, facet_err *err);             // and judges them
+// A family's scores into its object of the proof.
+void facet_build_scores_put(const facet_building *b, uint32_t family, cJSON *object);
+// Adds a number of six digits to an object of the proof.
+void facet_build_put(cJSON *object, const char *name, double value);
 
 #endif
