@@ -106,8 +106,18 @@ facet_status facet_build_add_file(facet_building *b, const char *name, facet_err
 facet_status facet_build_path(const facet_building *b, const char *name, char path[4096],
                               facet_err *err);
 facet_status facet_build_prove(facet_building *b, facet_err *err);
+
+// ---- prove_judge.c: is it as good as was asked for?
+// --------------------------------------------
+
+// Tokens of prompts and answers of a family that are compared with dense's, at most.
+enum { FACET_BUILD_AGREE_TOKENS = 2048 };
+// Has a sample an answer that can be compared?
+bool facet_build_answered(const facet_samples *samples, uint32_t i);
 // Before any work: can the quality that was asked for be judged?
 facet_status facet_build_judgeable(facet_building *b, facet_err *err);
+// Of the losses and agreements of all families.
+facet_status facet_build_judge(const facet_building *b, facet_err *err);
 // What becomes of a family that is not good enough, or cannot be judged: a warning or an error.
 facet_status facet_build_refuse(const facet_building *b, const facet_err *why, bool warn,
                                 facet_err *err);
