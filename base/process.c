@@ -43,8 +43,8 @@ facet_status facet_process_find(const char *name, char *out, size_t capacity, fa
 }
 
 // Between fork and exec only async-signal-safe calls are allowed.
-static void run_child(const char *program, const char *const *argv, const char *cwd, int output,
-                      int report)
+static void run_child(const char *program, const char *const *argv, const facet_process_opts *opts,
+                      int output, int report)
 {
     union {
         const char *const *in;
@@ -52,16 +52,19 @@ static void run_child(const char *program, const char *const *argv, const char *
     } arguments = {.in = argv};
     const int null = open("/dev/null", O_RDWR);
     setpgid(0, 0);
+    // We may ignore it, and what is ignored stays so across exec; pipelines rely on it.
+    signal(SIGPIPE, SIG_DFL);
     if (null >= 0) dup2(null, STDIN_FILENO);
     dup2(output >= 0 ? output : null, STDOUT_FILENO);
-    dup2(output >= 0 ? output : null, STDERR_FILENO);
-    if (!cwd || chdir(cwd) == 0) execv(program, arguments.out);
+    if (opts->errors == FACET_PROCESS_ERRORS_JOIN) dup2(STDOUT_FILENO, STDERR_FILENO);
+    if (opts->errors == FACET_PROCESS_ERRORS_DROP) dup2(null, STDERR_FILENO);
+    if (!opts->cwd || chdir(opts->cwd) == 0) execv(program, arguments.out);
     const int error = errno;
     const ssize_t n = write(report, &error, sizeof error);
     _exit(n == (ssize_t)sizeof error ? 127 : 126);
 }
 
-static void read_some(int fd, facet_text *output, bool *open)
+static void read_some(int fd, facet_text *output, bool *open, bool *cut)
 {
     char buffer[4096];
     const ssize_t n = read(fd, buffer, sizeof buffer);
@@ -70,7 +73,8 @@ static void read_some(int fd, facet_text *output, bool *open)
         *open = false;
         return;
     }
-    if (output->length < OUTPUT_LIMIT) facet_text_put(output, buffer, (size_t)n);
+    *cut = output->length >= OUTPUT_LIMIT;
+    if (!*cut) facet_text_put(output, buffer, (size_t)n);
 }
 
 static int wait_ms(uint64_t start, unsigned timeout_ms)
@@ -81,27 +85,42 @@ static int wait_ms(uint64_t start, unsigned timeout_ms)
     return (int)(timeout_ms - gone < 100 ? timeout_ms - gone : 100);
 }
 
-// Reads until the pipe closes or the time is up; the child may outlive its pipe, so waitpid polls
-// too.
-static void supervise(pid_t child, int fd, const facet_process_opts *opts, facet_text *output,
-                      facet_process_result *result)
+// A group that is asked first may remove what it made.
+static void end_group(pid_t child, pid_t *done, int *state)
+{
+    enum { GRACE_MS = 2000, STEP_MS = 10 };
+    kill(-child, SIGTERM);
+    for (int ms = 0; ms < GRACE_MS && kill(-child, 0) == 0; ms += STEP_MS) {
+        if (*done == 0) *done = waitpid(child, state, WNOHANG);
+        poll(NULL, 0, STEP_MS);
+    }
+    kill(-child, SIGKILL);
+}
+
+// Reads until the pipe closes, the time is up or the report says to stop; the child may outlive its
+// pipe, so waitpid polls too.
+static facet_status supervise(pid_t child, int fd, const facet_process_opts *opts,
+                              facet_text *output, facet_process_result *result, facet_err *err)
 {
     const uint64_t start = facet_clock_ns();
-    const unsigned timeout_ms = opts ? opts->timeout_ms : 0;
+    facet_status status = FACET_OK;
     bool open = fd >= 0;
     int state = 0;
     pid_t done = 0;
     while (open || done == 0) {
-        const int pause = wait_ms(start, timeout_ms);
-        if (pause == 0 && !result->timed_out) {
-            result->timed_out = true;
-            kill(-child, SIGKILL);
-            kill(child, SIGKILL);
+        const int pause = wait_ms(start, opts->timeout_ms);
+        if (!result->timed_out && status == FACET_OK) {
+            status = facet_report_check(opts->report, "child process", err);
+            result->timed_out = pause == 0;
+            if (pause == 0 || status != FACET_OK) {
+                end_group(child, &done, &state);
+                open = false; // whoever left the group may write for ever
+            }
         }
         struct pollfd polled = {.fd = open ? fd : -1, .events = POLLIN};
         poll(&polled, 1, done == 0 ? (open ? pause : 1) : 0);
         if (open && polled.revents)
-            read_some(fd, output, &open);
+            read_some(fd, output, &open, &result->cut);
         else if (done != 0)
             open = false; // a grandchild keeps the pipe: not our child any more
         if (done == 0) done = waitpid(child, &state, WNOHANG);
@@ -109,6 +128,7 @@ static void supervise(pid_t child, int fd, const facet_process_opts *opts, facet
     }
     result->exit_status = done > 0 && WIFEXITED(state) ? WEXITSTATUS(state) : -1;
     result->signal = done > 0 && WIFSIGNALED(state) ? WTERMSIG(state) : 0;
+    return status;
 }
 
 static bool pipe_private(int ends[2])
@@ -128,7 +148,9 @@ static void close_end(int *fd)
 facet_status facet_process_run(const char *const *argv, const facet_process_opts *opts,
                                facet_text *output, facet_process_result *result, facet_err *err)
 {
+    static const facet_process_opts defaults = {0};
     char program[4096];
+    if (!opts) opts = &defaults;
     FACET_TRY(facet_process_find(argv[0], program, sizeof program, err));
     int out[2] = {-1, -1}, report[2] = {-1, -1};
     facet_status status = FACET_OK;
@@ -142,16 +164,15 @@ facet_status facet_process_run(const char *const *argv, const facet_process_opts
         status = facet_fail_errno(err, errno, argv[0], "start");
         goto done;
     }
-    if (child == 0) run_child(program, argv, opts ? opts->cwd : NULL, out[1], report[1]);
+    if (child == 0) run_child(program, argv, opts, out[1], report[1]);
     setpgid(child, child);
     close_end(&out[1]);
     close_end(&report[1]);
-    supervise(child, out[0], opts, output, &local);
+    status = supervise(child, out[0], opts, output, &local, err);
     int error = 0;
-    if (read(report[0], &error, sizeof error) == (ssize_t)sizeof error)
+    if (status == FACET_OK && read(report[0], &error, sizeof error) == (ssize_t)sizeof error)
         status = facet_fail_errno(err, error, argv[0], "start");
-    else
-        *result = local;
+    if (status == FACET_OK) *result = local;
 done:
     for (int i = 0; i < 2; i++) {
         close_end(&out[i]);

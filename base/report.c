@@ -15,12 +15,16 @@ void facet_report_log(const facet_report *report, facet_level level, const char 
     report->log(report->ctx, level, line);
 }
 
+facet_status facet_report_check(const facet_report *report, const char *what, facet_err *err)
+{
+    if (!report || !report->cancelled || !report->cancelled(report->ctx)) return FACET_OK;
+    return facet_fail(err, FACET_INTERRUPTED, "%s: interrupted; run the command again", what);
+}
+
 facet_status facet_report_progress(const facet_report *report, const char *what, uint64_t done,
                                    uint64_t total, facet_err *err)
 {
-    if (!report) return FACET_OK;
-    if (report->cancelled && report->cancelled(report->ctx))
-        return facet_fail(err, FACET_INTERRUPTED, "%s: interrupted; run the command again", what);
-    if (report->progress) report->progress(report->ctx, what, done, total);
+    FACET_TRY(facet_report_check(report, what, err));
+    if (report && report->progress) report->progress(report->ctx, what, done, total);
     return FACET_OK;
 }

@@ -16,6 +16,8 @@ typedef struct facet_report {
 // All accept a NULL report.
 void facet_report_log(const facet_report *report, facet_level level, const char *format, ...)
     FACET_PRINTF(3, 4);
+// Asks whether to stop: FACET_INTERRUPTED then, of `what`.
+facet_status facet_report_check(const facet_report *report, const char *what, facet_err *err);
 // Also asks whether to stop: FACET_INTERRUPTED then.
 facet_status facet_report_progress(const facet_report *report, const char *what, uint64_t done,
                                    uint64_t total, facet_err *err);

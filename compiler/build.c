@@ -76,6 +76,7 @@ static facet_status check(facet_building *b, const char *out, facet_err *err)
     b->keep = given ? opts->keep : b->families && b->families->keep > 0 ? b->families->keep : 0.5;
     FACET_TRY(facet_select_check(b->keep, err));
     if (b->families) FACET_TRY(check_families(b, err));
+    if (b->families) FACET_TRY(facet_build_scores_check(b, err));
     if (opts->n_targets > 0 && !opts->cc)
         return facet_fail(err, FACET_NO_COMPILER,
                           "kernels: no C compiler was found; install gcc or clang, set CC, or use "
@@ -203,7 +204,7 @@ static facet_status prove(facet_building *b, facet_err *err)
 {
     if (b->n_families == 0) return facet_build_manifest_end(b, err);
     // The bundle must be whole before it can be measured; the proof then joins the list of files.
-    if (b->opts->prove) FACET_TRY(facet_build_manifest_end(b, err));
+    if (b->opts->prove || b->opts->n_scores > 0) FACET_TRY(facet_build_manifest_end(b, err));
     FACET_TRY(facet_build_prove(b, err));
     return facet_build_manifest_end(b, err);
 }

@@ -65,6 +65,16 @@ typedef struct facet_build_agreement {
 } facet_build_agreement;
 double facet_build_share(uint64_t part, uint64_t whole); // NaN of nothing
 
+// A task's score, which a command of the user finds: higher is better.
+typedef struct facet_build_score {
+    const char *family; // whose task it is; NULL: every family's
+    const char *name, *command;
+    double least; // the family's score over dense's, at least; 0: any
+    // Dense is the same at every keep, so a build that finds its score leaves it to the next one.
+    bool dense_known;
+    double dense;
+} facet_build_score;
+
 // Streams are opaque here; the meaning of every call is that of calib/stream.h. `samples` is
 // borrowed until stream_free. An op may return FACET_INTERRUPTED.
 typedef struct facet_build_ops {
@@ -102,6 +112,9 @@ typedef struct facet_build_ops {
     // Agreement of a family of such a bundle with its dense under the answers of `samples`.
     facet_status (*agree)(void *ctx, const char *bundle_path, const char *family,
                           const facet_samples *samples, facet_build_agreement *out, facet_err *err);
+    // The score of a family of such a bundle: a finite number.
+    facet_status (*score)(void *ctx, const char *bundle_path, const char *family,
+                          const facet_build_score *score, double *value, facet_err *err);
 } facet_build_ops;
 
 // ---- options ----------------------------------------------------------------------------------
@@ -134,9 +147,11 @@ typedef struct facet_build_opts {
     bool prove_own;              // of dense and the family only: no other families, no random
     double quality;              // held-out perplexity over dense's, at most; 0: any. Needs prove
     double agree;                // share of agreeing positions, at least; 0: any. Needs prove
-    bool quality_warns;          // worse families are published, with a warning
-    uint64_t seed;               // of the random control
-    const char *const *targets;  // names of compiler/target.h; n_targets 0: no kernels
+    facet_build_score *scores;   // (n_scores) of tasks, measured with or without prove
+    uint32_t n_scores;
+    bool quality_warns;         // worse families are published, with a warning
+    uint64_t seed;              // of the random control
+    const char *const *targets; // names of compiler/target.h; n_targets 0: no kernels
     uint32_t n_targets;
     const facet_cc *cc;     // may be NULL when n_targets is 0
     facet_cache *cache;     // may be NULL when n_targets is 0
@@ -199,8 +214,9 @@ void facet_build_result_fini(facet_build_result *result);
 
 // Builds and publishes the bundle at `out`. `families` may be NULL (dense only). On failure or
 // interruption nothing is left behind and *result is empty. FACET_REFUSED: `out` exists, no force.
-// FACET_QUALITY: a family is worse than opts->quality or opts->agree. FACET_CHECK: one cannot be
-// judged, for want of held-out text or answers, or a kernel is wrong.
+// FACET_QUALITY: a family is worse than opts->quality, opts->agree or a score's least. FACET_CHECK:
+// one cannot be judged, for want of held-out text, answers or a score of dense, or a kernel is
+// wrong.
 facet_status facet_build_bundle(const facet_model *model, const facet_family_set *families,
                                 const facet_build_opts *opts, const facet_build_ops *ops,
                                 const char *out, facet_build_result *result, facet_err *err);

@@ -3,6 +3,7 @@
 #ifndef FACET_COMPILER_BUILD_PARTS_H
 #define FACET_COMPILER_BUILD_PARTS_H
 
+#include "base/json.h"
 #include "base/memory.h"
 #include "cache/manifest.h"
 #include "compiler/build.h"
@@ -32,6 +33,7 @@ typedef struct facet_building {
     facet_built_layer *layers;  // (n_families, n_layers)
     facet_manifest manifest;
     facet_build_result result;
+    double *scores; // (n_families, n_scores); NaN: not this family's
     char chat[16];
 } facet_building;
 
@@ -104,7 +106,30 @@ facet_status facet_build_add_file(facet_building *b, const char *name, facet_err
 facet_status facet_build_path(const facet_building *b, const char *name, char path[4096],
                               facet_err *err);
 facet_status facet_build_prove(facet_building *b, facet_err *err);
+
+// ---- prove_judge.c: is it as good as was asked for?
+// --------------------------------------------
+
+// Tokens of prompts and answers of a family that are compared with dense's, at most.
+enum { FACET_BUILD_AGREE_TOKENS = 2048 };
+// Has a sample an answer that can be compared?
+bool facet_build_answered(const facet_samples *samples, uint32_t i);
 // Before any work: can the quality that was asked for be judged?
 facet_status facet_build_judgeable(facet_building *b, facet_err *err);
+// Of the losses and agreements of all families.
+facet_status facet_build_judge(const facet_building *b, facet_err *err);
+// What becomes of a family that is not good enough, or cannot be judged: a warning or an error.
+facet_status facet_build_refuse(const facet_building *b, const facet_err *why, bool warn,
+                                facet_err *err);
+
+// ---- prove_scores.c: what the user's commands say of the bundle
+// --------------------------------
+
+facet_status facet_build_scores_check(const facet_building *b, facet_err *err); // the families
+facet_status facet_build_scores(facet_building *b, facet_err *err);             // and judges them
+// A family's scores into its object of the proof.
+void facet_build_scores_put(const facet_building *b, uint32_t family, cJSON *object);
+// Adds a number of six digits to an object of the proof.
+void facet_build_put(cJSON *object, const char *name, double value);
 
 #endif

@@ -18,6 +18,10 @@
 // layer.
 static const double ridges[] = {0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0};
 enum { n_ridges = sizeof ridges / sizeof ridges[0], first_ridge = 4, lonely_ridge = 5 };
+// Fewer tokens than twice the channels say little of how they go together, and those that judge are
+// fewer still: weaker ridges than this one are then not tried. On 200 made-up layers of 80 channels
+// and 8 to 160 tokens the unseen error was the same with and without (0.0608 and 0.0609 at 8).
+enum { few_ridge = 3 };
 
 typedef struct work {
     const facet_moments *moments;
@@ -123,14 +127,22 @@ static double try_ridge(work *w, double ridge)
     return judge(w);
 }
 
+static int least_ridge(const facet_moments *moments)
+{
+    const uint64_t n_kept = moments->n - 1;
+    return moments->tokens[FACET_PART_FIT] < 2 * n_kept ? few_ridge : 0;
+}
+
 // Climbs from `at` to the best ridge: the error over ridges has one valley, nearly always.
 static int climb(work *w, int at, bool *better)
 {
+    const int least = least_ridge(w->moments);
+    if (at < least) at = least;
     double here = try_ridge(w, ridges[at]);
     *better = keep_better(w, here);
     for (int step = 1; step >= -1; step -= 2) {
         bool moved = false;
-        while (at + step >= 0 && at + step < n_ridges) {
+        while (at + step >= least && at + step < n_ridges) {
             const double next = try_ridge(w, ridges[at + step]);
             if (!(next < here)) break;
             here = next;

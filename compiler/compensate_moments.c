@@ -87,8 +87,9 @@ facet_status facet_moments_check(const facet_moments *moments, uint32_t layer, f
             sum += (double)moments->c[part][i * moments->n + i];
     }
     if (isfinite(sum)) return FACET_OK;
-    return facet_fail(err, FACET_FAILED,
-                      "calibration, layer %u: activations are not finite; the model's weights are "
-                      "damaged or the calibration text drives it out of range",
-                      layer);
+    return facet_fail(
+        err, FACET_FAILED,
+        "calibration, layer %u: activations are not finite, so weights are damaged or "
+        "the text drives them out of range; fetch the model again or give other text",
+        layer);
 }

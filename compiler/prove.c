@@ -14,7 +14,7 @@
 #include "compiler/build_parts.h"
 #include "compiler/select.h"
 
-enum { default_proof_tokens = 1024, random_tokens = 2048, agree_tokens = 2048 };
+enum { default_proof_tokens = 1024, random_tokens = 2048 };
 
 static double perplexity(double nats, uint64_t scored)
 {
@@ -89,18 +89,9 @@ double facet_build_share(uint64_t part, uint64_t whole)
     return whole > 0 ? (double)part / (double)whole : (double)NAN;
 }
 
-// Is there something to compare? A sample's first token follows nothing; one sample may not cost
-// more than all together should.
-static bool is_answered(const facet_samples *samples, uint32_t i)
-{
-    if (!samples->tokens || !samples->answers) return false;
-    const uint32_t length = samples->lengths[i];
-    return length > 1 && samples->answers[i] < length && length <= agree_tokens;
-}
-
-// A family's held-out samples with an answer, into list (n_held). Of more than agree_tokens some
-// are taken, evenly spread and whole: a cut answer would be easier to agree on. At least the last
-// one is, since none is longer.
+// A family's held-out samples with an answer, into list (n_held). Of more than
+// FACET_BUILD_AGREE_TOKENS some are taken, evenly spread and whole: a cut answer would be easier to
+// agree on. At least the last one is, since none is longer.
 static uint32_t list_answers(const facet_building *b, uint32_t family, uint32_t *list)
 {
     const facet_samples *samples = &b->families->samples;
@@ -108,12 +99,15 @@ static uint32_t list_answers(const facet_building *b, uint32_t family, uint32_t 
     uint64_t total = 0, passed = 0, taken = 0;
     uint32_t n = 0;
     for (uint32_t i = 0; i < split->n_held; i++)
-        total += is_answered(samples, split->held[i]) ? samples->lengths[split->held[i]] : 0;
+        total +=
+            facet_build_answered(samples, split->held[i]) ? samples->lengths[split->held[i]] : 0;
     for (uint32_t i = 0; i < split->n_held; i++) {
-        if (!is_answered(samples, split->held[i])) continue;
+        if (!facet_build_answered(samples, split->held[i])) continue;
         const uint64_t length = samples->lengths[split->held[i]];
         passed += length;
-        if (total > agree_tokens && (taken + length) * total > passed * agree_tokens) continue;
+        if (total > FACET_BUILD_AGREE_TOKENS &&
+            (taken + length) * total > passed * FACET_BUILD_AGREE_TOKENS)
+            continue;
         taken += length;
         list[n++] = split->held[i];
     }
@@ -193,108 +187,11 @@ static facet_status measure(facet_building *b, uint32_t family, measure_fn *fn, 
     return status;
 }
 
-// ---- quality
-// -------------------------------------------------------------------------------------
-
-static facet_status refuse(const facet_building *b, const facet_err *why, bool warn, facet_err *err)
-{
-    if (!warn && err) *err = *why;
-    if (!warn) return why->code;
-    facet_report_log(b->opts->report, FACET_LOG_WARN, "%s", why->message);
-    return FACET_OK;
-}
-
-// Is there held-out text to judge a family by? With `answers`: held-out answers?
-static bool is_judgeable(const facet_building *b, uint32_t family, bool answers)
-{
-    const facet_samples *samples = &b->families->samples;
-    const facet_family_split *split = &b->splits[family];
-    for (uint32_t i = 0; i < split->n_held; i++) {
-        const uint32_t sample = split->held[i];
-        if (answers ? is_answered(samples, sample)
-                    : samples->tokens && samples->lengths[sample] > 1)
-            return true;
-    }
-    return false;
-}
-
-facet_status facet_build_judgeable(facet_building *b, facet_err *err)
-{
-    for (uint32_t k = 0; k < b->n_families; k++) {
-        const char *name = b->families->names[k];
-        facet_err why;
-        if (b->opts->quality > 0 && !is_judgeable(b, k, false)) {
-            facet_fail(&why, FACET_CHECK,
-                       "family %s: no text of it is held out, so its quality cannot be judged; "
-                       "give more documents, leave out --quality or add --force",
-                       name);
-            FACET_TRY(refuse(b, &why, b->opts->force, err));
-        }
-        if (b->opts->agree > 0 && !is_judgeable(b, k, true)) {
-            facet_fail(&why, FACET_CHECK,
-                       "family %s: no answer of at most %d tokens with its prompt is held out, so "
-                       "its agreement with dense cannot be judged; give more prompts, leave out "
-                       "--agree or add --force",
-                       name, (int)agree_tokens);
-            FACET_TRY(refuse(b, &why, b->opts->force, err));
-        }
-    }
-    return FACET_OK;
-}
-
-static facet_status judge_quality(const facet_building *b, facet_err *err)
-{
-    const facet_build_family *worst = NULL;
-    double most = b->opts->quality;
-    for (uint32_t k = 0; k < b->n_families; k++) {
-        const facet_build_family *f = &b->result.families[k];
-        // 0 stands for not measured, which was said before.
-        const double ratio = f->ppl_dense == 0 ? 0 : f->ppl_own / f->ppl_dense;
-        if (ratio <= most) continue; // not so for NaN
-        most = isnan(ratio) ? (double)INFINITY : ratio;
-        worst = f;
-    }
-    if (!worst) return FACET_OK;
-    facet_err why;
-    facet_fail(&why, FACET_QUALITY,
-               "family %s: at keep %.9g its held-out perplexity is %.4g times the dense model's "
-               "and --quality allows %.9g; keep more, give more text or add --force",
-               worst->name, b->keep, most, b->opts->quality);
-    return refuse(b, &why, b->opts->quality_warns, err);
-}
-
-static facet_status judge_agreement(const facet_building *b, facet_err *err)
-{
-    const facet_build_family *worst = NULL;
-    double least = b->opts->agree;
-    for (uint32_t k = 0; k < b->n_families; k++) {
-        const facet_build_family *f = &b->result.families[k];
-        const double share =
-            facet_build_share(f->agreement.positions_equal, f->agreement.positions);
-        if (!(share < least)) continue; // NaN stands for not measured, which was said before
-        least = share;
-        worst = f;
-    }
-    if (!worst) return FACET_OK;
-    facet_err why;
-    facet_fail(&why, FACET_QUALITY,
-               "family %s: at keep %.9g it agrees with dense at %.5g of the positions of held-out "
-               "answers and --agree asks for %.9g; keep more, give more prompts or add --force",
-               worst->name, b->keep, least, b->opts->agree);
-    return refuse(b, &why, b->opts->quality_warns, err);
-}
-
-static facet_status judge(const facet_building *b, facet_err *err)
-{
-    if (b->opts->quality > 0) FACET_TRY(judge_quality(b, err));
-    return b->opts->agree > 0 ? judge_agreement(b, err) : FACET_OK;
-}
-
 // ---- proof.json
 // ----------------------------------------------------------------------------------
 
 // Six digits: what differs behind them is noise of the measurement.
-static void put_number(cJSON *object, const char *name, double value)
+void facet_build_put(cJSON *object, const char *name, double value)
 {
     char text[40];
     double rounded = value;
@@ -305,17 +202,17 @@ static void put_number(cJSON *object, const char *name, double value)
 static void put_share(cJSON *object, const char *name, uint64_t part, uint64_t whole)
 {
     if (whole > 0)
-        put_number(object, name, facet_build_share(part, whole));
+        facet_build_put(object, name, facet_build_share(part, whole));
     else
         cJSON_AddNullToObject(object, name);
 }
 
 static void put_agreement(const facet_build_agreement *a, cJSON *object)
 {
-    put_number(object, "answers", (double)a->answers);
-    put_number(object, "answer_positions", (double)a->positions);
+    facet_build_put(object, "answers", (double)a->answers);
+    facet_build_put(object, "answer_positions", (double)a->positions);
     put_share(object, "agree_positions", a->positions_equal, a->positions);
-    put_number(object, "dense_answers", (double)a->dense_answers);
+    facet_build_put(object, "dense_answers", (double)a->dense_answers);
     put_share(object, "agree_answers", a->dense_answers_equal, a->dense_answers);
 }
 
@@ -325,34 +222,35 @@ static void put_family(const facet_building *b, uint32_t family, cJSON *list)
     cJSON *object = cJSON_CreateObject();
     cJSON_AddItemToArray(list, object);
     cJSON_AddStringToObject(object, "name", f->name);
-    put_number(object, "calibration_samples", (double)f->calibration_samples);
-    put_number(object, "calibration_tokens", (double)f->calibration_tokens);
-    put_number(object, "held_samples", (double)f->held_samples);
-    put_number(object, "held_tokens", (double)f->held_tokens);
-    put_number(object, "duplicates_left_out", (double)f->duplicates);
+    facet_build_put(object, "calibration_samples", (double)f->calibration_samples);
+    facet_build_put(object, "calibration_tokens", (double)f->calibration_tokens);
+    facet_build_put(object, "held_samples", (double)f->held_samples);
+    facet_build_put(object, "held_tokens", (double)f->held_tokens);
+    facet_build_put(object, "duplicates_left_out", (double)f->duplicates);
     if (f->loss_uniform > 0) {
-        put_number(object, "budget_loss_uniform", f->loss_uniform);
-        put_number(object, "budget_loss_chosen", f->loss_chosen);
+        facet_build_put(object, "budget_loss_uniform", f->loss_uniform);
+        facet_build_put(object, "budget_loss_chosen", f->loss_chosen);
     }
-    put_number(object, "recall", f->recall);
-    put_number(object, "down_bits", f->down_bits);
-    put_number(object, "layer_error", f->layer_error);
-    put_number(object, "quantize_error", f->quantize_error);
-    put_number(object, "refitted_layers", (double)f->refitted);
+    facet_build_put(object, "recall", f->recall);
+    facet_build_put(object, "down_bits", f->down_bits);
+    facet_build_put(object, "layer_error", f->layer_error);
+    facet_build_put(object, "quantize_error", f->quantize_error);
+    facet_build_put(object, "refitted_layers", (double)f->refitted);
     if (f->tune_tokens > 0) {
-        put_number(object, "tune_tokens", (double)f->tune_tokens);
-        put_number(object, "kl_refit", f->kl_refit);
-        put_number(object, "kl_tuned", f->kl_tuned);
+        facet_build_put(object, "tune_tokens", (double)f->tune_tokens);
+        facet_build_put(object, "kl_refit", f->kl_refit);
+        facet_build_put(object, "kl_tuned", f->kl_tuned);
     }
     put_agreement(&f->agreement, object);
+    facet_build_scores_put(b, family, object);
     if (!(f->ppl_dense > 0)) return;
     cJSON *ppl = cJSON_AddObjectToObject(object, "perplexity");
-    put_number(ppl, "dense", f->ppl_dense);
-    put_number(ppl, "family", f->ppl_own);
+    facet_build_put(ppl, "dense", f->ppl_dense);
+    facet_build_put(ppl, "family", f->ppl_own);
     cJSON *others = cJSON_AddObjectToObject(ppl, "others");
     for (uint32_t k = 0; k < b->n_families && f->ppl_other; k++)
-        if (k != family) put_number(others, b->result.families[k].name, f->ppl_other[k]);
-    if (f->ppl_random > 0) put_number(ppl, "random", f->ppl_random);
+        if (k != family) facet_build_put(others, b->result.families[k].name, f->ppl_other[k]);
+    if (f->ppl_random > 0) facet_build_put(ppl, "random", f->ppl_random);
 }
 
 static facet_status write_proof(facet_building *b, facet_err *err)
@@ -361,7 +259,7 @@ static facet_status write_proof(facet_building *b, facet_err *err)
     FACET_TRY(facet_build_path(b, "proof.json", path, err));
     cJSON *proof = cJSON_CreateObject();
     cJSON_AddStringToObject(proof, "kind", "proof");
-    put_number(proof, "keep", b->keep);
+    facet_build_put(proof, "keep", b->keep);
     cJSON_AddStringToObject(proof, "compensate", facet_compensation_name(b->opts->compensate));
     cJSON *list = cJSON_AddArrayToObject(proof, "families");
     for (uint32_t k = 0; k < b->n_families; k++)
@@ -375,19 +273,25 @@ static facet_status write_proof(facet_building *b, facet_err *err)
     return facet_build_add_file(b, "proof.json", err);
 }
 
+static facet_status measure_all(facet_building *b, measure_fn *fn, uint32_t done, facet_err *err)
+{
+    const uint32_t n = b->n_families;
+    for (uint32_t k = 0; k < n; k++) {
+        FACET_TRY(measure(b, k, fn, err));
+        FACET_TRY(facet_report_progress(b->opts->report, "prove", done + k + 1, 2 * n, err));
+    }
+    return FACET_OK;
+}
+
 facet_status facet_build_prove(facet_building *b, facet_err *err)
 {
     // What a family is worth comes first: where that is too little, the rest is not asked for.
-    static measure_fn *const parts[] = {measure_own, measure_controls};
-    const uint32_t n = b->n_families;
-    for (uint32_t part = 0; part < FACET_COUNT_OF(parts) && b->opts->prove; part++) {
-        if (part > 0 && b->opts->prove_own) break;
-        for (uint32_t k = 0; k < n; k++) {
-            FACET_TRY(measure(b, k, parts[part], err));
-            FACET_TRY(
-                facet_report_progress(b->opts->report, "prove", part * n + k + 1, 2 * n, err));
-        }
-        if (part == 0) FACET_TRY(judge(b, err));
+    if (b->opts->prove) {
+        FACET_TRY(measure_all(b, measure_own, 0, err));
+        FACET_TRY(facet_build_judge(b, err));
     }
+    FACET_TRY(facet_build_scores(b, err));
+    if (b->opts->prove && !b->opts->prove_own)
+        FACET_TRY(measure_all(b, measure_controls, b->n_families, err));
     return write_proof(b, err);
 }

@@ -64,8 +64,9 @@ static facet_status sums_take(predict_job *job, facet_err *err)
         scores[j] = (float)sqrt(job->sums[j]);
         if (!isfinite(scores[j]))
             return facet_fail_at(err, FACET_BAD_TENSOR, job->model->path, -1,
-                                 "layer %u: channel %u has no finite statistic; "
-                                 "the weights are damaged",
+                                 "layer %u: channel %u has no finite statistic, so weights are "
+                                 "damaged or the text drives them out of range; fetch the model "
+                                 "again or give other text",
                                  (unsigned)job->layer, (unsigned)j);
     }
     sums_clear(job);

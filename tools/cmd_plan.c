@@ -18,8 +18,10 @@ static const char default_keeps[] = "0.25,0.33,0.5,0.66,0.75,1";
 
 static const facet_option options[] = {
     FACET_STEPS_PREDICT_ROWS,
-    FACET_OPT_TEXT("--families", NULL, FACET_STEPS_FIELD(families), "LIST",
-                   "Groupings to try, of K, auto and label (1,label; without task names 1,auto)."),
+    FACET_OPT_TEXT(
+        "--families", NULL, FACET_STEPS_FIELD(families), "LIST",
+        "Groupings to try, of K, auto and label (1 to one less than the tasks, then label; "
+        "without task names 1,auto)."),
     FACET_OPT_TEXT("--keeps", NULL, FACET_STEPS_FIELD(keeps), "LIST",
                    "Shares of the channels to try (0.25,0.33,0.5,0.66,0.75,1)."),
     FACET_STEPS_REPAIR_ROWS,
@@ -162,6 +164,7 @@ static void add_row(plan *p, const char *grouping, const facet_manifest *manifes
     facet_doc_text(row, "grouping", grouping);
     facet_doc_text(row, "family", family->name);
     facet_doc_number(row, "ppl_dense", rounded(family->ppl_dense, 1e3));
+    facet_doc_number(row, "ppl", rounded(family->ppl_own, 1e3));
     facet_doc_number(row, "ppl_over_dense", rounded(ratio, 1e4));
     facet_doc_number(row, "agree_positions", rounded(agreement, 1e4));
     facet_doc_number(row, "agree_answers",
@@ -185,6 +188,43 @@ static facet_status add_rows(plan *p, const char *grouping, const char *bundle,
         add_row(p, grouping, &manifest, result, i);
     facet_manifest_fini(&manifest);
     return FACET_OK;
+}
+
+static bool is_row_of(const cJSON *row, const char *grouping, double keep)
+{
+    return strcmp(cJSON_GetObjectItemCaseSensitive(row, "grouping")->valuestring, grouping) == 0 &&
+           (isnan(keep) || cJSON_GetObjectItemCaseSensitive(row, "keep")->valuedouble == keep);
+}
+
+// The smallest keep at which every family of a grouping is good enough, or NaN.
+static double smallest_keep(const cJSON *rows, const char *grouping)
+{
+    double smallest = (double)NAN;
+    for (const cJSON *row = rows->child; row != NULL; row = row->next) {
+        const double keep = cJSON_GetObjectItemCaseSensitive(row, "keep")->valuedouble;
+        bool enough = is_row_of(row, grouping, keep) && !(smallest <= keep);
+        for (const cJSON *other = rows->child; other != NULL && enough; other = other->next)
+            enough = !is_row_of(other, grouping, keep) ||
+                     cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(other, "enough"));
+        if (enough) smallest = keep;
+    }
+    return smallest;
+}
+
+// With a limit: what would be chosen of these keeps.
+static void add_smallest(const plan *p)
+{
+    if (p->opts->quality == 0 && p->opts->agree == 0) return;
+    cJSON *list = facet_doc_array(p->doc, "smallest");
+    const char *before = "";
+    for (const cJSON *row = p->rows->child; row != NULL; row = row->next) {
+        if (is_row_of(row, before, (double)NAN)) continue;
+        before = cJSON_GetObjectItemCaseSensitive(row, "grouping")->valuestring;
+        cJSON *item = facet_doc_push_object(list);
+        facet_doc_text(item, "grouping", before);
+        facet_doc_number(item, "k", cJSON_GetObjectItemCaseSensitive(row, "k")->valuedouble);
+        facet_doc_number(item, "keep", smallest_keep(p->rows, before));
+    }
 }
 
 // ---- compiles
@@ -218,12 +258,32 @@ static facet_status try_families(plan *p, const facet_family_set *families, cons
     return FACET_OK;
 }
 
+static uint32_t count_labels(const facet_mask_set *set)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < set->n; i++) {
+        uint32_t first = 0;
+        while (strcmp(set->labels[first], set->labels[i]) != 0)
+            first++;
+        n += first == i;
+    }
+    return n;
+}
+
+// From one family to one a task. Without names nobody knows how many tasks there are.
+static facet_status choose_groupings(plan *p, const facet_mask_set *set, facet_err *err)
+{
+    if (set->labels == NULL) return split("--families", "1,auto", &p->groupings, err);
+    const uint32_t n = count_labels(set);
+    for (uint32_t k = 1; k < n && k < WORDS_MAX; k++)
+        (void)snprintf(p->groupings.items[p->groupings.n++], WORD_BYTES, "%u", k);
+    return split("--families", "label", &p->groupings, err);
+}
+
 static facet_status try_groupings(plan *p, const facet_mask_set *set, facet_err *err)
 {
     bool single = false; // one family of all has been tried
-    if (p->groupings.n == 0)
-        FACET_TRY(
-            split("--families", set->labels != NULL ? "1,label" : "1,auto", &p->groupings, err));
+    if (p->groupings.n == 0) FACET_TRY(choose_groupings(p, set, err));
     p->total = p->groupings.n * p->keeps.n;
     for (uint32_t i = 0; i < p->groupings.n; i++) {
         facet_steps_opts opts = *p->opts;
@@ -298,6 +358,7 @@ static facet_status run(facet_tool *tool, const void *opts_given, const facet_st
         if (status == FACET_OK) status = removed;
     }
     facet_model_close(model);
+    if (status == FACET_OK) add_smallest(&p);
     facet_doc_number(p.doc, "seconds", facet_clock_seconds(begin));
     return facet_output_result(tool, p.doc, status, err);
 }

@@ -163,6 +163,30 @@ static cJSON *proof_table(const cJSON *proof)
     return rows;
 }
 
+// Each score of each family, in a table of its own: not every family has the same ones.
+static void add_scores(const cJSON *proof, cJSON *doc)
+{
+    cJSON *rows = NULL;
+    const cJSON *family = facet_json_find(proof, "families");
+    for (family = family != NULL ? family->child : NULL; family; family = family->next) {
+        const cJSON *name = facet_json_find(family, "name");
+        const cJSON *score = facet_json_find(family, "scores");
+        for (score = score != NULL ? score->child : NULL; score; score = score->next) {
+            const cJSON *task = facet_json_find(score, "name");
+            const cJSON *command = facet_json_find(score, "command");
+            const double dense = number_of(score, "dense"), own = number_of(score, "family");
+            if (rows == NULL) rows = facet_doc_array(doc, "scores");
+            cJSON *row = facet_doc_push_object(rows);
+            facet_doc_text(row, "family", cJSON_IsString(name) ? name->valuestring : "");
+            facet_doc_text(row, "score", cJSON_IsString(task) ? task->valuestring : "");
+            facet_doc_number(row, "dense", dense);
+            facet_doc_number(row, "own", own);
+            facet_doc_number(row, "own_over_dense", round(own / dense * 1e4) / 1e4);
+            facet_doc_text(row, "command", cJSON_IsString(command) ? command->valuestring : "");
+        }
+    }
+}
+
 static facet_status add_proof(const facet_tool *tool, const char *path, cJSON *doc, facet_err *err)
 {
     char file[4096];
@@ -171,6 +195,7 @@ static facet_status add_proof(const facet_tool *tool, const char *path, cJSON *d
     if (facet_path_exists(file)) FACET_TRY(facet_json_load(file, PROOF_MAX, &proof, err));
     if (proof != NULL && !tool->json) {
         cJSON *table = proof_table(proof);
+        add_scores(proof, doc);
         cJSON_Delete(proof);
         proof = table;
     } else if (proof == NULL) {

@@ -6,6 +6,7 @@
 #include "tools/glue_check.h"
 #include "tools/loss.h"
 #include "tools/resolve.h"
+#include "tools/score.h"
 #include "train/distill.h"
 
 // ---- streams
@@ -181,6 +182,12 @@ static facet_status agree(void *ctx, const char *bundle_path, const char *family
     return status;
 }
 
+static facet_status score(void *ctx, const char *bundle_path, const char *family,
+                          const facet_build_score *asked, double *value, facet_err *err)
+{
+    return facet_score_run(ctx, bundle_path, family, asked, value, err);
+}
+
 facet_build_ops facet_glue_build(facet_tool *tool)
 {
     return (facet_build_ops){
@@ -200,5 +207,6 @@ facet_build_ops facet_glue_build(facet_tool *tool)
         .check = check,
         .loss = loss,
         .agree = agree,
+        .score = score,
     };
 }

@@ -72,6 +72,8 @@ static size_t cell(const cJSON *row, const char *name, facet_text *text)
     if (item != NULL && is_flat(item)) add_flat(item, text);
     if (item != NULL && cJSON_IsObject(item)) add_pairs(item, "", text);
     if (text->length == 0) facet_text_puts(text, "-");
+    for (size_t i = 0; i < text->length; i++) // a row is a line
+        if ((unsigned char)text->data[i] < ' ') text->data[i] = ' ';
     // Pairs are a last column's; lists are cut, names are not.
     const size_t shown = item != NULL && cJSON_IsArray(item) ? CELL_SHOWN : TEXT_SHOWN;
     return text->length < shown ? text->length : shown;

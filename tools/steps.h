@@ -28,7 +28,8 @@ typedef struct facet_steps_opts {
     const char *budget, *compensate, *refit_target, *quant, *target, *source;
     bool no_proof;
     double quality, agree; // 0: not given
-    bool prove_own;        // no option: see facet_build_opts
+    facet_strings scores, score_least;
+    bool prove_own; // no option: see facet_build_opts
     // plan
     const char *keeps; // NULL: not given
 } facet_steps_opts;
@@ -104,7 +105,12 @@ extern const facet_steps_opts facet_steps_defaults;
             "Held-out perplexity over dense, at most; without --keep the smallest that does of "   \
             "0.25, 0.33, 0.5, 0.66, 0.75, 0.9 (off).",                                             \
             "Share of the positions of held-out answers with dense's highest-logit token, at "     \
-            "least; without --keep as --quality (off).")
+            "least; without --keep as --quality (off)."),                                          \
+        FACET_OPT_LIST("--score", FACET_STEPS_FIELD(scores), "[FAMILY:]NAME=COMMAND",              \
+                       "A shell command whose last line is the score of $FACET_FAMILY of "         \
+                       "$FACET_BUNDLE, higher is better; once for every score."),                  \
+        FACET_OPT_LIST("--score-least", FACET_STEPS_FIELD(score_least), "NAME=R",                  \
+                       "The score over dense's, at least; without --keep as --quality (off).")
 
 // Options that a table cannot judge: all of them, before any work. Wrong ones are FACET_USAGE.
 facet_status facet_steps_check_predict(const facet_steps_opts *opts, facet_err *err);
@@ -129,8 +135,8 @@ facet_status facet_steps_cluster(facet_tool *tool, const facet_steps_opts *opts,
                                  const facet_mask_set *set, facet_family_set *out, cJSON *doc,
                                  facet_err *err);
 // Families to a published bundle. Free *result with facet_build_result_fini. With a limit (quality,
-// agree) and no keep it tries one keep after the other; quality{limit, agree, keep, tried[]} then
-// goes into `doc`.
+// agree, a score's least) and no keep it tries one keep after the other; quality{limit, agree,
+// score_least{}, keep, tried[]} then goes into `doc`.
 facet_status facet_steps_build(facet_tool *tool, const facet_steps_opts *opts,
                                const facet_model *model, const facet_family_set *families,
                                facet_build_result *result, cJSON *doc, facet_err *err);

@@ -4,18 +4,27 @@
 #include "tools/describe.h"
 #include "tools/glue_build.h"
 #include "tools/resolve.h"
+#include "tools/score.h"
 #include "tools/steps.h"
+
+static bool is_limited(const facet_steps_opts *opts)
+{
+    return opts->quality > 0 || opts->agree > 0 || opts->score_least.n > 0;
+}
 
 facet_status facet_steps_check_compile(const facet_tool *tool, const facet_steps_opts *opts,
                                        facet_err *err)
 {
     facet_targets targets;
-    const bool limited = opts->quality > 0 || opts->agree > 0;
-    const char *limit = opts->quality > 0 ? "--quality" : "--agree";
-    if (limited && opts->no_proof)
+    facet_scores scores = {0};
+    const char *limit = opts->quality > 0 ? "--quality" : opts->agree > 0 ? "--agree" : NULL;
+    FACET_TRY(facet_scores_parse(&opts->scores, &opts->score_least, &scores, err));
+    facet_scores_fini(&scores);
+    if (limit != NULL && opts->no_proof)
         return facet_fail(err, FACET_USAGE, "%s: is judged by the proof; leave out --no-proof",
                           limit);
-    if (limited && opts->source != NULL)
+    if (limit == NULL && opts->scores.n > 0) limit = "--score";
+    if (limit != NULL && opts->source != NULL)
         return facet_fail(err, FACET_USAGE,
                           "--source: does not go with %s, which may leave no bundle; build again "
                           "with --keep and without it",
@@ -150,12 +159,25 @@ static facet_status build_smallest(build_job *job, cJSON *tried, facet_err *err)
     }
 }
 
+static void add_least(const build_job *job, cJSON *quality)
+{
+    cJSON *object = NULL;
+    for (uint32_t i = 0; i < job->build.n_scores; i++) {
+        const facet_build_score *score = &job->build.scores[i];
+        if (score->least == 0) continue;
+        if (object == NULL) object = facet_doc_object(quality, "score_least");
+        if (cJSON_GetObjectItemCaseSensitive(object, score->name) == NULL)
+            facet_doc_number(object, score->name, score->least);
+    }
+}
+
 static facet_status build_to_quality(build_job *job, cJSON *doc, facet_err *err)
 {
     cJSON *object = facet_doc_object(doc, "quality");
     cJSON *tried = facet_doc_array(object, "tried");
     if (job->opts->quality > 0) facet_doc_number(object, "limit", job->opts->quality);
     if (job->opts->agree > 0) facet_doc_number(object, "agree", job->opts->agree);
+    add_least(job, object);
     job->build.quality_warns = job->opts->force;
     const facet_status status =
         job->opts->keep > 0 ? build_bundle(job, err) : build_smallest(job, tried, err);
@@ -184,6 +206,7 @@ facet_status facet_steps_build(facet_tool *tool, const facet_steps_opts *opts,
     facet_targets targets;
     facet_cc cc;
     facet_cache *cache = NULL;
+    facet_scores scores = {0};
     FACET_TRY(check_model(tool, model, families, err));
     FACET_TRY(facet_targets_find(tool, opts->target, &targets, err));
     if (targets.n > 0) {
@@ -211,9 +234,13 @@ facet_status facet_steps_build(facet_tool *tool, const facet_steps_opts *opts,
         .report = &tool->report,
     };
     facet_status status = parse_repair(opts, &job.build, err);
-    const bool limited = opts->quality > 0 || opts->agree > 0;
     if (status == FACET_OK)
-        status = limited ? build_to_quality(&job, doc, err) : build_bundle(&job, err);
+        status = facet_scores_parse(&opts->scores, &opts->score_least, &scores, err);
+    job.build.scores = scores.items;
+    job.build.n_scores = scores.n;
+    if (status == FACET_OK)
+        status = is_limited(opts) ? build_to_quality(&job, doc, err) : build_bundle(&job, err);
+    facet_scores_fini(&scores);
     facet_cache_close(cache);
     return status;
 }

@@ -127,6 +127,39 @@ static void directories_are_published_whole(void **state)
     assert_content(in_root("dir/f"), "new"); // the link was removed, not followed
 }
 
+static bool at_second_look(void *ctx)
+{
+    return ++*(int *)ctx > 1;
+}
+
+static void errors_apart_and_interrupts(void **state)
+{
+    (void)state;
+    facet_err err;
+    facet_text output;
+    facet_process_result result;
+    facet_text_init(&output, NULL);
+    const char *hello[] = {"sh", "-c", "echo hello; echo there >&2", NULL};
+    const facet_process_opts drop = {.errors = FACET_PROCESS_ERRORS_DROP};
+    assert_int_equal(facet_process_run(hello, &drop, &output, &result, &err), FACET_OK);
+    assert_string_equal(facet_text_str(&output), "hello\n");
+    assert_false(result.cut);
+    // Asked to end, it still says good-bye; what does not listen is killed.
+    int looks = 0;
+    const facet_report report = {.ctx = &looks, .cancelled = at_second_look};
+    const facet_process_opts asked = {.cwd = root, .report = &report};
+    char bye[4096];
+    assert_int_equal(facet_path_join(bye, sizeof bye, root, "bye", &err), FACET_OK);
+    const char *polite[] = {"sh", "-c", "trap 'echo bye > bye; exit' TERM; sleep 30 & wait", NULL};
+    const char *deaf[] = {"sh", "-c", "trap '' TERM; while :; do sleep 30; done", NULL};
+    assert_int_equal(facet_process_run(polite, &asked, &output, &result, &err), FACET_INTERRUPTED);
+    assert_true(facet_path_exists(bye));
+    assert_int_equal(unlink(bye), 0);
+    looks = 0;
+    assert_int_equal(facet_process_run(deaf, &asked, NULL, &result, &err), FACET_INTERRUPTED);
+    facet_text_fini(&output);
+}
+
 static void processes_end_and_are_heard(void **state)
 {
     (void)state;
@@ -153,6 +186,7 @@ static void processes_end_and_are_heard(void **state)
     facet_text_clear(&output);
     assert_int_equal(facet_process_run(loud, NULL, &output, &result, &err), FACET_OK);
     assert_in_range(output.length, 1u << 20, (1u << 20) + 4096);
+    assert_true(result.cut);
     facet_text_fini(&output);
 }
 
@@ -163,6 +197,7 @@ int main(void)
         cmocka_unit_test(reading_says_why_not),
         cmocka_unit_test(directories_are_published_whole),
         cmocka_unit_test(processes_end_and_are_heard),
+        cmocka_unit_test(errors_apart_and_interrupts),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

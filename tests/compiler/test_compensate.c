@@ -161,6 +161,25 @@ static void test_never_worse(void **state)
     }
 }
 
+// Fewer tokens than twice the channels get no weak ridge, even where it would be judged better.
+static void test_few_tokens(void **state)
+{
+    (void)state;
+    layer l = layer_new(64, 40, 3000, 0, 11);
+    float *rows = calloc((size_t)(l.n + 1) * l.d, sizeof *rows);
+    facet_compensated result;
+    const uint32_t few[] = {8, 20, 79};
+    for (size_t i = 0; i < 3; i++) {
+        run(&l, FACET_COMPENSATE_REFIT, few[i], 900, rows, &result);
+        assert_int_equal(result.method, FACET_COMPENSATE_REFIT);
+        assert_true(result.ridge >= 0.1);
+    }
+    run(&l, FACET_COMPENSATE_REFIT, 2000, 900, rows, &result);
+    assert_true(result.ridge < 0.1);
+    free(rows);
+    layer_free(&l);
+}
+
 static void test_one_token(void **state)
 {
     (void)state;
@@ -210,6 +229,31 @@ static void test_damaged(void **state)
     layer_free(&l);
 }
 
+// No ridge makes this one regular: a pair of channels whose product outweighs their squares.
+static void test_singular(void **state)
+{
+    (void)state;
+    facet_moments moments;
+    facet_err err;
+    float rows[6] = {0};
+    assert_int_equal(facet_moments_init(&moments, 2, 2, NULL, NULL), FACET_OK);
+    const float products[9] = {1, 100, 0, 100, 1, 0, 0, 0, 1};
+    memcpy(moments.c[FACET_PART_FIT], products, sizeof products);
+    assert_int_equal(facet_compensate_solve(&moments, 1, 7, rows, &err), FACET_FAILED);
+    assert_string_equal(err.message,
+                        "refit of layer 7: the moments of the kept channels are singular; "
+                        "calibrate with more text or use --compensate bias");
+    // The search passes over every ridge that fails, and keeps the rows as they were.
+    double start = 0;
+    facet_compensated result;
+    moments.tokens[FACET_PART_JUDGE] = 1;
+    assert_int_equal(
+        facet_compensate_layer(&moments, FACET_COMPENSATE_REFIT, 7, &start, rows, &result, &err),
+        FACET_OK);
+    assert_int_equal(result.method, FACET_COMPENSATE_NONE);
+    facet_moments_fini(&moments);
+}
+
 static void test_names(void **state)
 {
     (void)state;
@@ -252,8 +296,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_methods_rank), cmocka_unit_test(test_judges_unseen),
-        cmocka_unit_test(test_never_worse),  cmocka_unit_test(test_one_token),
-        cmocka_unit_test(test_exact),        cmocka_unit_test(test_damaged),
+        cmocka_unit_test(test_never_worse),  cmocka_unit_test(test_few_tokens),
+        cmocka_unit_test(test_one_token),    cmocka_unit_test(test_exact),
+        cmocka_unit_test(test_damaged),      cmocka_unit_test(test_singular),
         cmocka_unit_test(test_names),        cmocka_unit_test(test_out_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A quality or an agreement that was asked for: worse families are refused or warned of,
+// A quality, an agreement or a score that was asked for: worse families are refused or warned of,
 // unjudgeable ones likewise, and nothing is measured that no longer matters. The families keep
-// everything, which needs no streams; loss and agreement are the test's own.
+// everything, which needs no streams; losses, agreements and scores are the test's own.
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -23,7 +23,8 @@ static char box[64], model_path[96];
 typedef struct fake {
     double nats[3];    // of dense, code, prose
     uint64_t equal[3]; // of twenty positions; dense's is not asked for
-    uint32_t losses, compared, warnings;
+    double score[3];   // likewise
+    uint32_t losses, compared, scored, warnings;
     uint32_t n_answers, answers[8]; // of the last family that was compared
 } fake;
 
@@ -65,11 +66,26 @@ static facet_status agree(void *ctx, const char *path, const char *family,
     return FACET_OK;
 }
 
+static facet_status score(void *ctx, const char *path, const char *family,
+                          const facet_build_score *asked, double *value, facet_err *err)
+{
+    char manifest[4200];
+    fake *f = ctx;
+    snprintf(manifest, sizeof manifest, "%s/manifest.json", path);
+    assert_true(facet_path_exists(manifest));
+    f->scored++;
+    if (strcmp(asked->command, "fail") == 0)
+        return facet_fail(err, FACET_FAILED, "score %s: it failed; mend it", asked->name);
+    *value = f->score[index_of(family)];
+    return FACET_OK;
+}
+
 static void hear(void *ctx, facet_level level, const char *text)
 {
     fake *f = ctx;
     f->warnings +=
-        level == FACET_LOG_WARN && (strstr(text, "--quality") || strstr(text, "--agree"));
+        level == FACET_LOG_WARN &&
+        (strstr(text, "--quality") || strstr(text, "--agree") || strstr(text, "--score-least"));
 }
 
 typedef struct fixture {
@@ -145,9 +161,9 @@ static facet_status build(fixture *f, uint32_t losses, uint32_t warnings, facet_
     char out[96];
     int entries = 0;
     facet_build_result result = {0};
-    const facet_build_ops ops = {.ctx = &f->fake, .loss = loss, .agree = agree};
+    const facet_build_ops ops = {.ctx = &f->fake, .loss = loss, .agree = agree, .score = score};
     snprintf(out, sizeof out, "%s/out.facet", box);
-    f->fake.losses = f->fake.compared = f->fake.warnings = 0;
+    f->fake.losses = f->fake.compared = f->fake.scored = f->fake.warnings = 0;
     const facet_status status =
         facet_build_bundle(f->model, &f->families, &f->opts, &ops, out, &result, err);
     assert_int_equal(f->fake.losses, losses);
@@ -316,12 +332,53 @@ static void test_many_answers(void **state)
     drop(&f);
 }
 
+static void test_scores(void **state)
+{
+    (void)state;
+    fixture f;
+    facet_err err = {0};
+    facet_build_score scores[] = {{.name = "all", .command = "x"},
+                                  {.family = "prose", .name = "own", .command = "y"}};
+    make(&f);
+    f.fake.score[0] = 2, f.fake.score[1] = 1.9, f.fake.score[2] = 1.5;
+    f.opts.scores = scores;
+    f.opts.n_scores = 2;
+    assert_int_equal(build(&f, 6, 0, &err), FACET_OK);
+    assert_int_equal(f.fake.scored, 5);
+    assert_int_equal(build(&f, 6, 0, &err), FACET_OK);
+    assert_int_equal(f.fake.scored, 3); // dense is known
+    f.opts.prove = false;
+    assert_int_equal(build(&f, 0, 0, &err), FACET_OK);
+    f.opts.prove = true;
+    scores[0].least = 0.75;
+    assert_int_equal(build(&f, 6, 0, &err), FACET_OK);
+    scores[0].least = 0.8; // the controls are not asked for any more
+    assert_int_equal(build(&f, 4, 0, &err), FACET_QUALITY);
+    assert_int_equal(f.fake.scored, 2);
+    assert_non_null(strstr(err.message, "family prose: at keep 1 its score all is 0.75 times"));
+    f.opts.quality_warns = true;
+    assert_int_equal(build(&f, 6, 1, &err), FACET_OK);
+    f.opts.quality_warns = false;
+    scores[0].dense = 0;
+    assert_int_equal(build(&f, 4, 0, &err), FACET_CHECK);
+    assert_non_null(strstr(err.message, "family code: dense's score all is 0"));
+    f.opts.force = true;
+    assert_int_equal(build(&f, 6, 2, &err), FACET_OK);
+    f.opts.force = false;
+    scores[0].command = "fail";
+    assert_int_equal(build(&f, 4, 0, &err), FACET_FAILED);
+    scores[1].family = "nobody";
+    assert_int_equal(build(&f, 0, 0, &err), FACET_NOT_FOUND);
+    assert_non_null(strstr(err.message, "no family nobody"));
+    drop(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_limits),       cmocka_unit_test(test_unjudgeable),
         cmocka_unit_test(test_agreement),    cmocka_unit_test(test_no_answers),
-        cmocka_unit_test(test_many_answers),
+        cmocka_unit_test(test_many_answers), cmocka_unit_test(test_scores),
     };
     char script[4096];
     const char *source = getenv("FACET_SOURCE");

@@ -49,14 +49,33 @@ fi
 mkdir small
 if mount -t tmpfs -o size=64k none small 2> /dev/null; then
     trap 'umount "$WORK/small"; rm -rf "$WORK"' EXIT
-    status_is 5 "a full disk" "$FACET" build model.gguf --task code=code.jsonl \
-        --task math=math.jsonl \
-        -o small/demo.facet -q
-    [ -z "$(ls -A small)" ] || fail "a full disk: left $(ls -A small)"
-    status_is 5 "a full disk" "$FACET" predict model.gguf --task code=code.jsonl \
-        --task math=math.jsonl \
-        -o small/demo.masks -q
-    [ -z "$(ls -A small)" ] || fail "a full disk: left $(ls -A small)"
+    "$FACET" predict model.gguf --task code=code.jsonl --task math=math.jsonl -o demo.masks -q \
+        > quiet.out || fail "predict"
+    "$FACET" cluster demo.masks -o demo.families -q > quiet.out || fail "cluster"
+    # full WORDS...: one line that says so, and nothing on the disk.
+    full() {
+        status_is 5 "a full disk: $1" "$FACET" "$@" -q
+        grep -q '^facet: .*[Nn]o space left' err.txt || fail "a full disk: $1: $(cat err.txt)"
+        [ "$(wc -l < err.txt)" -eq 1 ] || fail "a full disk: $1: not one line: $(cat err.txt)"
+        [ -z "$(ls -A small)" ] || fail "a full disk: $1: left $(ls -A small)"
+    }
+    full build model.gguf --task code=code.jsonl --task math=math.jsonl -o small/demo.facet
+    full predict model.gguf --task code=code.jsonl --task math=math.jsonl -o small/demo.masks
+    mount -o remount,size=8k small || fail "remount"
+    full cluster demo.masks -o small/demo.families
+    # A bundle that breaks off in the middle: in the weights, a family, a kernel, the proof.
+    n=0
+    for size in 64 192 $(seq 288 16 2048); do
+        mount -o remount,size=${size}k small || fail "remount"
+        "$FACET" compile model.gguf demo.families -o small/demo.facet -q > out.txt 2> err.txt &&
+            break
+        full compile model.gguf demo.families -o small/demo.facet
+        n=$((n + 1))
+    done
+    [ -d small/demo.facet ] && [ $n -gt 6 ] || fail "a full disk: $n sizes failed"
+    "$FACET" verify small/demo.facet -q > quiet.out || fail "a full disk: verify"
+    rm -rf small/demo.facet
+    mount -o remount,size=64k small || fail "remount"
     mkdir -m 700 small/cache
     FACET_CACHE=$WORK/small/cache "$FACET" $ask > got.json 2> err.txt ||
         fail "a full cache: $(cat err.txt)"

@@ -6,7 +6,7 @@ make_inputs
 export TMPDIR=$WORK/tmp
 mkdir "$TMPDIR"
 tasks="--task code=code.jsonl --task math=math.jsonl"
-fields="keep k grouping family ppl_dense ppl_over_dense bytes_per_token bytes_over_dense
+fields="keep k grouping family ppl_dense ppl ppl_over_dense bytes_per_token bytes_over_dense
     speed_over_dense compile_seconds disk_bytes"
 
 nothing_in_tmp() {
@@ -45,6 +45,7 @@ for row, family, proof in zip(rows, families, proofs):
     assert row["disk_bytes"] == family["extra_bytes"]
     ppl = proof["perplexity"]
     assert abs(row["ppl_over_dense"] - ppl["family"] / ppl["dense"]) < 1e-4
+    assert abs(row["ppl"] / ppl["family"] - 1) < 1e-4
 END
 
 # ---- other inputs --------------------------------------------------------------------------------
@@ -69,6 +70,21 @@ check_json "plan of families" "len(d['rows']) == 2" < families.json
     fail "plan of three clusters"
 check_json "plan of three clusters" "[(r['k'], r['keep']) for r in d['rows']] \
     == [(3, 1)] * 3 + [(3, .25)] * 3 + [(1, 1), (1, .25)]" < k.json
+# From one family to one a task, and the smallest keep of each grouping that is good enough.
+"$FACET" plan model.gguf $tasks --task text=text.txt --keeps 0.5,1,0.25 --mode generic --json \
+    --quality 1.01 > three.json || fail "plan of three tasks"
+"$PYTHON" - <<'END' || fail "plan of three tasks: $(cat three.json)"
+import json
+d = json.load(open("three.json"))
+assert [(g["grouping"], g["k"]) for g in d["smallest"]] == [("1", 1), ("2", 2), ("label", 3)]
+for g in d["smallest"]:
+    keeps = [keep for keep in (0.25, 0.5, 1) if all(
+        r["enough"] for r in d["rows"] if (r["grouping"], r["keep"]) == (g["grouping"], keep))]
+    assert keeps and g["keep"] == keeps[0], (g, keeps)
+END
+"$FACET" plan model.gguf demo.families --keeps 0.25 --mode generic --quality 1.0001 \
+    --compensate none > none.out || fail "plan of a limit"
+sed -n '/^smallest:/,$p' none.out | grep -q '^  given  *2  *-$' || fail "a limit: $(cat none.out)"
 # Kernels take disk as well.
 "$FACET" plan model.gguf demo.families --keeps 0.5 --json > baked.json || fail "plan with kernels"
 files=$(json "d['rows'][0]['disk_bytes']" < families.json)

@@ -50,6 +50,27 @@ score gsm8k gsm.jsonl --limit 10 --family code -n 5 > short.out 2> short.err || 
 grep -q 'code: 10 of 10' short.err || fail "gsm8k -n 5: not asked"
 lines out/gsm8k.results.jsonl 20
 
+# The share alone, of the family in the environment, as facet build --score asks for it: no folder.
+"$PYTHON" - <<'END' || fail "a problem that is always solved"
+import gzip, json
+with gzip.open("easy.jsonl.gz", "wt") as file:
+    for i, test in enumerate(("pass", "pass", "assert False", "pass")):
+        file.write(json.dumps({"task_id": f"T/{i}", "entry_point": "f",
+                               "prompt": "def f(x):\n    \"\"\"One.\"\"\"\n",
+                               "test": f"def f(x):\n    pass\ndef check(f):\n    {test}\n"}) + "\n")
+END
+ls -A > before.ls
+alone() { # FAMILY SCRIPT DATA OPTIONS...
+    FACET_BUNDLE=$WORK/demo.facet FACET_FAMILY=$1 TMPDIR=$WORK "$PYTHON" -B \
+        "$SOURCE/tests/quality/$2.py" "$FACET" "$3" --score-only -n 6 "${@:4}" 2> alone.err
+}
+[ "$(alone code gsm8k gsm.jsonl)" = 0 ] || fail "gsm8k --score-only: $(cat alone.err)"
+got=$(alone dense humaneval easy.jsonl.gz) || fail "humaneval --score-only: $(cat alone.err)"
+case $got in 0 | 0.25 | 0.5 | 0.75) ;; *) fail "humaneval --score-only: $got" ;; esac
+rm alone.err && ls -A | cmp -s - before.ls || fail "--score-only: left behind: $(ls -A)"
+status_is 2 "no family" alone "" gsm8k gsm.jsonl
+status_is 2 "no bundle" "$PYTHON" -B "$SOURCE/tests/quality/gsm8k.py" "$FACET" gsm.jsonl
+
 # What is wrong is said in one line.
 for words in "humaneval he.jsonl.gz --family nobody" "gsm8k he.missing" "gsm8k code.jsonl" \
     "humaneval gsm.jsonl" "humaneval model.gguf"; do

@@ -109,6 +109,19 @@ for agree in 0 1.01 -1 nan inf x ""; do
     wrong 2 compile model.gguf good.families -o new.facet --agree "$agree"
     wrong 2 plan model.gguf good.families --agree "$agree"
 done
+for score in x x= "x= " =true :x=true a/b=true .x=true code:=true "$(printf 'x=\377')"; do
+    wrong 2 compile model.gguf good.families -o new.facet --score "$score"
+done
+wrong 2 build model.gguf $T -o new.facet --score x=true --score x=false
+wrong 2 build model.gguf $T -o new.facet --score x=true --score code:x=false
+wrong 2 build model.gguf $T -o new.facet --score x=true --source new.sources
+wrong 2 build model.gguf $T -o new.facet --score-least x=0.9
+for least in x x= =1 x=0 x=-1 x=nan x=1001 y=1; do
+    wrong 2 compile model.gguf good.families -o new.facet --score x=true --score-least "$least"
+done
+wrong 2 compile model.gguf good.families -o new.facet --score x=true --score-least x=1 \
+    --score-least x=2
+wrong 2 plan model.gguf $T --score x=true
 wrong 2 compile model.gguf good.families -o new.facet --quality 1.1 --no-proof
 wrong 2 compile model.gguf good.families -o new.facet --agree 0.9 --no-proof
 wrong 2 build model.gguf $T -o new.facet --agree 0.9 --source new.sources
@@ -188,6 +201,8 @@ wrong 3 compile model.gguf good.masks -o new.facet
 wrong 3 compile model.gguf missing.families -o new.facet
 wrong 3 compile missing.gguf good.families -o new.facet
 wrong 3 compile other.gguf good.families -o new.facet
+wrong 3 compile model.gguf good.families -o new.facet --score nobody:x=true
+wrong 3 compile model.gguf good.families -o new.facet --score dense:x=true
 wrong 3 plan missing.gguf $T
 wrong 3 plan other.gguf good.families
 for input in missing.families text.txt good.facet nan.masks cut.masks; do

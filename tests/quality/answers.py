@@ -7,11 +7,15 @@ An answer made by anything else is made again. `facet eval --complete` writes wh
 prompts go to it in portions: an interrupted run loses one portion.
 """
 import argparse
+import atexit
 import gzip
 import hashlib
 import json
 import os
+import shutil
+import signal
 import sys
+import tempfile
 import time
 
 import command
@@ -29,15 +33,39 @@ def positive(text):
 def arguments(description, data, tokens, limit=None):
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("facet", help="the facet command")
-    parser.add_argument("bundle", help="a bundle, or a model")
+    parser.add_argument("bundle", nargs="?", help="a bundle, or a model ($FACET_BUNDLE)")
     parser.add_argument("data", help=data)
     parser.add_argument("--family", nargs="+", help="families to score (all)")
     parser.add_argument("--limit", type=positive, default=limit, help="problems at most")
-    parser.add_argument("--out", default="scores", help="folder of answers and results (scores)")
+    parser.add_argument("--out", help="folder of answers and results (scores; with --score-only a "
+                        "temporary one)")
+    parser.add_argument("--score-only", action="store_true",
+                        help="print one share and nothing else: of $FACET_FAMILY where --family "
+                        "names none, as facet build --score wants it")
     parser.add_argument("-n", "--tokens", type=positive, default=tokens,
                         help=f"tokens of an answer at most ({tokens})")
     parser.add_argument("--threads", type=positive, help="threads of facet")
     return parser
+
+
+def parse(parser):
+    """The arguments; what facet build --score says in the environment stands for those not given."""
+    args = parser.parse_args()
+    args.bundle = args.bundle or os.environ.get("FACET_BUNDLE")
+    if not args.bundle:
+        parser.error("name a bundle or set FACET_BUNDLE")
+    if args.score_only and not args.family and os.environ.get("FACET_FAMILY"):
+        args.family = [os.environ["FACET_FAMILY"]]
+    if args.score_only and len(args.family or ()) != 1:
+        parser.error("--score-only: name one family or set FACET_FAMILY")
+    if args.score_only and not args.out:
+        args.out = tempfile.mkdtemp(prefix="scores-")
+        atexit.register(shutil.rmtree, args.out, ignore_errors=True)
+        # As an interrupt, an end from outside unwinds and removes the folder.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    args.out = args.out or "scores"
+    os.makedirs(args.out, exist_ok=True)
+    return args
 
 
 def facet(args, *words):
@@ -129,7 +157,11 @@ def collect(args, task, family, prompts, stops=()):
 
 
 def report(args, task, columns, rows, results):
-    """The table, and a line a problem and family in OUT/TASK.results.jsonl."""
+    """The table of rows (family, problems, right ones, ...) and a line a problem and family in
+    OUT/TASK.results.jsonl; with --score-only the share of the one row alone."""
+    if args.score_only:
+        print(f"{rows[0][2] / rows[0][1]:.6g}")
+        return
     print("| " + " | ".join(columns) + " |")
     print("|" + "---|" * len(columns))
     for row in rows:

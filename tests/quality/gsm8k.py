@@ -3,12 +3,13 @@
 """GSM8K by the final number: dense and families, one greedy answer a problem.
 
 Usage: gsm8k.py FACET BUNDLE test.jsonl [--family dense NAME ...] [--limit 300] [--out DIR]
+       gsm8k.py FACET test.jsonl --score-only
 The file is the one that its authors publish (question, answer; the number stands behind ####). The
 last --limit problems are asked through the model's chat template. Numbers are compared as numbers.
 Prints a table; answers and a line a problem stay in DIR, where the answers are found again.
+With --score-only the share of right answers, for facet build --score.
 """
 import decimal
-import os
 import re
 
 import answers
@@ -63,8 +64,7 @@ def expected(answer):
 
 
 def main():
-    args = answers.arguments(__doc__, "GSM8K's test.jsonl", 512, 300).parse_args()
-    os.makedirs(args.out, exist_ok=True)
+    args = answers.parse(answers.arguments(__doc__, "GSM8K's test.jsonl", 512, 300))
     problems = answers.read_problems(args.data, "question", "answer")
     problems = {str(i): p for i, p in list(enumerate(problems))[-args.limit:]}
     prompts = {i: instruction(p["question"]) for i, p in problems.items()}

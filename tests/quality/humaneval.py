@@ -4,14 +4,15 @@
 
 Usage: humaneval.py FACET BUNDLE HumanEval.jsonl[.gz] [--family dense NAME ...] [--limit N]
                     [--out DIR]
+       humaneval.py FACET HumanEval.jsonl[.gz] --score-only
 The file is the one that its authors publish (task_id, prompt, entry_point, test). A problem is put
 as an instruction through the model's chat template. Of the answer's code block (else of what looks
 like code) only imports, definitions and assignments are run, behind the imports and helpers of the
 problem, in the sandbox of sandbox.py. Prints a table; answers and a line a problem stay in DIR,
-where the answers are found again.
+where the answers are found again. With --score-only the share of solved problems, for facet build
+--score.
 """
 import ast
-import os
 import re
 import sys
 
@@ -105,8 +106,7 @@ def judge(problem, family, text):
 
 
 def main():
-    args = answers.arguments(__doc__, "HumanEval.jsonl or .jsonl.gz", 512).parse_args()
-    os.makedirs(args.out, exist_ok=True)
+    args = answers.parse(answers.arguments(__doc__, "HumanEval.jsonl or .jsonl.gz", 512))
     problems = answers.read_problems(args.data, "task_id", "prompt", "entry_point", "test")
     problems = problems[:args.limit]
     prompts = {p["task_id"]: instruction(p) for p in problems}
