@@ -98,8 +98,8 @@ static int speed(int argc, char **argv)
     facet_step *step;
     facet_adam *adam;
     check(facet_pool_new(n_threads, NULL, &pool, &err), &err);
-    check(facet_net_new(model, &(facet_net_opts){custom, FACET_PARAM_DOWN_BOTH, pool, NULL}, &net,
-                        &err),
+    check(facet_net_new(model, &(facet_net_opts){custom, NULL, FACET_PARAM_DOWN_BOTH, pool, NULL},
+                        &net, &err),
           &err);
     const facet_step_opts step_opts = {
         .max_tokens = n_tokens, .longest = length, .distill = true, .pool = pool};
