@@ -16,29 +16,28 @@ typedef struct item {
     facet_role role;
     const char *name;
     bool matrix;
-    bool norm; // a gain, stored complete
 } item;
 
 static const item once[] = {
-    {FACET_ROLE_TOKEN_EMBD, FACET_ENTRY_TOKEN_EMBD, true, false},
-    {FACET_ROLE_HEAD, FACET_ENTRY_HEAD, true, false},
-    {FACET_ROLE_OUT_NORM, FACET_ENTRY_OUT_NORM, false, true},
+    {FACET_ROLE_TOKEN_EMBD, FACET_ENTRY_TOKEN_EMBD, true},
+    {FACET_ROLE_HEAD, FACET_ENTRY_HEAD, true},
+    {FACET_ROLE_OUT_NORM, FACET_ENTRY_OUT_NORM, false},
 };
 static const item each[] = {
-    {FACET_ROLE_ATTN_NORM, FACET_ENTRY_ATTN_NORM, false, true},
-    {FACET_ROLE_Q, FACET_ENTRY_Q, true, false},
-    {FACET_ROLE_K, FACET_ENTRY_K, true, false},
-    {FACET_ROLE_V, FACET_ENTRY_V, true, false},
-    {FACET_ROLE_Q_BIAS, FACET_ENTRY_Q_BIAS, false, false},
-    {FACET_ROLE_K_BIAS, FACET_ENTRY_K_BIAS, false, false},
-    {FACET_ROLE_V_BIAS, FACET_ENTRY_V_BIAS, false, false},
-    {FACET_ROLE_Q_NORM, FACET_ENTRY_Q_NORM, false, true},
-    {FACET_ROLE_K_NORM, FACET_ENTRY_K_NORM, false, true},
-    {FACET_ROLE_O, FACET_ENTRY_O, true, false},
-    {FACET_ROLE_O_BIAS, FACET_ENTRY_O_BIAS, false, false},
-    {FACET_ROLE_ATTN_POST, FACET_ENTRY_ATTN_POST, false, true},
-    {FACET_ROLE_FFN_NORM, FACET_ENTRY_FFN_NORM, false, true},
-    {FACET_ROLE_FFN_POST, FACET_ENTRY_FFN_POST, false, true},
+    {FACET_ROLE_ATTN_NORM, FACET_ENTRY_ATTN_NORM, false},
+    {FACET_ROLE_Q, FACET_ENTRY_Q, true},
+    {FACET_ROLE_K, FACET_ENTRY_K, true},
+    {FACET_ROLE_V, FACET_ENTRY_V, true},
+    {FACET_ROLE_Q_BIAS, FACET_ENTRY_Q_BIAS, false},
+    {FACET_ROLE_K_BIAS, FACET_ENTRY_K_BIAS, false},
+    {FACET_ROLE_V_BIAS, FACET_ENTRY_V_BIAS, false},
+    {FACET_ROLE_Q_NORM, FACET_ENTRY_Q_NORM, false},
+    {FACET_ROLE_K_NORM, FACET_ENTRY_K_NORM, false},
+    {FACET_ROLE_O, FACET_ENTRY_O, true},
+    {FACET_ROLE_O_BIAS, FACET_ENTRY_O_BIAS, false},
+    {FACET_ROLE_ATTN_POST, FACET_ENTRY_ATTN_POST, false},
+    {FACET_ROLE_FFN_NORM, FACET_ENTRY_FFN_NORM, false},
+    {FACET_ROLE_FFN_POST, FACET_ENTRY_FFN_POST, false},
 };
 
 typedef struct writer {
@@ -152,9 +151,7 @@ static facet_status put_tensor_vector(writer *w, const item *it, uint32_t layer,
     const uint32_t n = (uint32_t)tensor->dims[0];
     float *values = facet_mem_new(w->alloc, n, sizeof *values);
     if (!values) return facet_fail_memory(err, n * sizeof *values);
-    facet_tensor_row(tensor, 0, values);
-    for (uint32_t i = 0; i < n && it->norm; i++)
-        values[i] += w->model->hp.norm_offset;
+    facet_vector_read(w->model, it->role, tensor, values);
     const facet_status status = put_vector(&w->out, w->entries, it->name, layer, values, n, err);
     facet_mem_free(w->alloc, values);
     return status;
@@ -265,6 +262,20 @@ facet_status facet_weights_put_down(facet_out *out, uint32_t layer, const facet_
                 : FACET_OK;
 }
 
+facet_status facet_weights_put_own(facet_out *out, uint32_t layer, const facet_vectors *own,
+                                   facet_entries *entries, facet_err *err)
+{
+    const bool of_layer = layer < own->n_layers;
+    const item *items = of_layer ? each : once;
+    const size_t n = of_layer ? FACET_COUNT_OF(each) : FACET_COUNT_OF(once);
+    for (size_t i = 0; i < n; i++) {
+        const facet_vector vector = facet_vectors_get(own, items[i].role, layer);
+        if (vector.data)
+            FACET_TRY(put_vector(out, entries, items[i].name, layer, vector.data, vector.n, err));
+    }
+    return FACET_OK;
+}
+
 facet_status facet_weights_put_scores(facet_out *out, uint32_t layer, const float *scores,
                                       uint32_t n, facet_entries *entries, facet_err *err)
 {
@@ -305,6 +316,19 @@ uint64_t facet_weights_ffn_bytes(const facet_model *model)
         for (size_t i = 0; i < FACET_COUNT_OF(roles); i++)
             sum += facet_model_tensor(model, roles[i], layer)->bytes;
     return sum;
+}
+
+uint64_t facet_weights_vector_bytes(const facet_model *model, const char *name, uint32_t layer)
+{
+    const bool of_layer = layer < model->hp.n_layers;
+    const item *items = of_layer ? each : once;
+    const size_t n = of_layer ? FACET_COUNT_OF(each) : FACET_COUNT_OF(once);
+    for (size_t i = 0; i < n; i++) {
+        if (strcmp(items[i].name, name) != 0) continue;
+        const facet_tensor *tensor = facet_model_tensor(model, items[i].role, layer);
+        return tensor ? tensor->bytes : 0;
+    }
+    return 0;
 }
 
 facet_pack facet_weights_pack(const facet_model *model, facet_role role, uint32_t layer)
