@@ -80,7 +80,7 @@ typedef struct facet_manifest_family {
     uint32_t *n_channels;                     // (n_layers) kept channels
     uint32_t *n_runs;                         // (n_layers) runs of tiles
     uint32_t *runs;       // all layers: pairs (first tile, tiles), ascending, disjoint
-    facet_entry *entries; // per layer: "down", maybe "down_bias", vectors, "scores"; layer-major
+    facet_entry *entries; // "down", maybe "down_bias", vectors, "scores"; layer-major
     uint32_t n_entries;
 } facet_manifest_family;
 

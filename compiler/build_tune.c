@@ -8,14 +8,6 @@
 // A fifth pass over the same text teaches the text.
 enum { default_tune_tokens = 65536, judge_tokens = 2048, most_passes = 4 };
 
-// What a family may own beside its down projection: a hundredth of its size, and no kernel depends
-// on the values. A bias that the model lacks would be another kernel, so none is made.
-#define OWN_ROLES                                                                                  \
-    (FACET_ROLE_BIT(FACET_ROLE_ATTN_NORM) | FACET_ROLE_BIT(FACET_ROLE_FFN_NORM) |                  \
-     FACET_ROLE_BIT(FACET_ROLE_OUT_NORM) | FACET_ROLE_BIT(FACET_ROLE_ATTN_POST) |                  \
-     FACET_ROLE_BIT(FACET_ROLE_FFN_POST) | FACET_ROLE_BIT(FACET_ROLE_Q_BIAS) |                     \
-     FACET_ROLE_BIT(FACET_ROLE_K_BIAS) | FACET_ROLE_BIT(FACET_ROLE_V_BIAS))
-
 const facet_vectors *facet_tuned_own(const facet_tuned *tuned)
 {
     return tuned && tuned->changed ? &tuned->own : NULL;
@@ -110,7 +102,7 @@ facet_status facet_build_tune(facet_building *b, uint32_t family, facet_calibrat
     first.take = NULL;
     first.collect = tuned;
     FACET_TRY(facet_build_calibrate(b, &first, err));
-    FACET_TRY(facet_vectors_init(&tuned->own, b->model, OWN_ROLES, b->alloc, err));
+    FACET_TRY(facet_vectors_init(&tuned->own, b->model, FACET_OWN_ROLES, b->alloc, err));
     job->given = tuned;
     job->refitted = first.refitted;
     const uint64_t since = facet_clock_ns();

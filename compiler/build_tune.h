@@ -10,11 +10,19 @@
 #include "compiler/build_parts.h"
 #include "compiler/layer_fit.h"
 
+// What a family may own beside its down projection: a hundredth of its size, and no kernel depends
+// on the values. A bias that the model lacks would be another kernel, so none is made.
+#define FACET_OWN_ROLES                                                                            \
+    (FACET_ROLE_BIT(FACET_ROLE_ATTN_NORM) | FACET_ROLE_BIT(FACET_ROLE_FFN_NORM) |                  \
+     FACET_ROLE_BIT(FACET_ROLE_OUT_NORM) | FACET_ROLE_BIT(FACET_ROLE_ATTN_POST) |                  \
+     FACET_ROLE_BIT(FACET_ROLE_FFN_POST) | FACET_ROLE_BIT(FACET_ROLE_Q_BIAS) |                     \
+     FACET_ROLE_BIT(FACET_ROLE_K_BIAS) | FACET_ROLE_BIT(FACET_ROLE_V_BIAS))
+
 struct facet_tuned {
     const facet_alloc *alloc;
     facet_build_rows *layers; // (n_layers)
     uint32_t n_layers, d;
-    facet_vectors own; // of the roles that a family may have of its own
+    facet_vectors own; // FACET_OWN_ROLES that the model has
     bool changed;      // by the tuning, which may have found nothing better
 };
 

@@ -40,6 +40,13 @@ static const item each[] = {
     {FACET_ROLE_FFN_POST, FACET_ENTRY_FFN_POST, false},
 };
 
+// The items of a layer, or, with n_layers for it, of what is no layer's.
+static const item *items_of(uint32_t layer, uint32_t n_layers, size_t *n)
+{
+    *n = layer < n_layers ? FACET_COUNT_OF(each) : FACET_COUNT_OF(once);
+    return layer < n_layers ? each : once;
+}
+
 typedef struct writer {
     const facet_model *model;
     const facet_layout *layout;
@@ -157,9 +164,10 @@ static facet_status put_tensor_vector(writer *w, const item *it, uint32_t layer,
     return status;
 }
 
-static facet_status put_items(writer *w, const item *items, size_t n, uint32_t layer,
-                              facet_err *err)
+static facet_status put_items(writer *w, uint32_t layer, facet_err *err)
 {
+    size_t n;
+    const item *items = items_of(layer, w->model->hp.n_layers, &n);
     for (size_t i = 0; i < n; i++) {
         if (items[i].role == FACET_ROLE_HEAD && w->model->tied) continue;
         const facet_tensor *tensor = facet_model_tensor(w->model, items[i].role, layer);
@@ -196,7 +204,7 @@ static facet_status put_tiles(writer *w, uint32_t layer, facet_err *err)
 
 static facet_status put_layer(writer *w, uint32_t layer, facet_err *err)
 {
-    FACET_TRY(put_items(w, each, FACET_COUNT_OF(each), layer, err));
+    FACET_TRY(put_items(w, layer, err));
     FACET_TRY(put_tiles(w, layer, err));
     FACET_TRY(put_matrix(w, FACET_ENTRY_DOWN, layer,
                          facet_model_tensor(w->model, FACET_ROLE_DOWN, layer), err));
@@ -211,7 +219,7 @@ static facet_status put_layer(writer *w, uint32_t layer, facet_err *err)
 static facet_status put_all(writer *w, const facet_report *report, facet_err *err)
 {
     const facet_hparams *hp = &w->model->hp;
-    FACET_TRY(put_items(w, once, FACET_COUNT_OF(once), hp->n_layers, err));
+    FACET_TRY(put_items(w, hp->n_layers, err));
     if (w->model->rope_factors)
         FACET_TRY(put_vector(&w->out, w->entries, FACET_ENTRY_ROPE_FACTORS, hp->n_layers,
                              w->model->rope_factors, hp->rope_dims / 2, err));
@@ -265,9 +273,8 @@ facet_status facet_weights_put_down(facet_out *out, uint32_t layer, const facet_
 facet_status facet_weights_put_own(facet_out *out, uint32_t layer, const facet_vectors *own,
                                    facet_entries *entries, facet_err *err)
 {
-    const bool of_layer = layer < own->n_layers;
-    const item *items = of_layer ? each : once;
-    const size_t n = of_layer ? FACET_COUNT_OF(each) : FACET_COUNT_OF(once);
+    size_t n;
+    const item *items = items_of(layer, own->n_layers, &n);
     for (size_t i = 0; i < n; i++) {
         const facet_vector vector = facet_vectors_get(own, items[i].role, layer);
         if (vector.data)
@@ -320,9 +327,8 @@ uint64_t facet_weights_ffn_bytes(const facet_model *model)
 
 uint64_t facet_weights_vector_bytes(const facet_model *model, const char *name, uint32_t layer)
 {
-    const bool of_layer = layer < model->hp.n_layers;
-    const item *items = of_layer ? each : once;
-    const size_t n = of_layer ? FACET_COUNT_OF(each) : FACET_COUNT_OF(once);
+    size_t n;
+    const item *items = items_of(layer, model->hp.n_layers, &n);
     for (size_t i = 0; i < n; i++) {
         if (strcmp(items[i].name, name) != 0) continue;
         const facet_tensor *tensor = facet_model_tensor(model, items[i].role, layer);

@@ -70,9 +70,9 @@ static uint32_t biased_role(uint32_t role)
 }
 
 // A down bias counts as one more row of its projection, whose input is always 1. A bias of q, k or
-// v counts as what it is added to: rows of normed inputs, whose mean square is the gain's, times
-// the matrix. Its own size will not do: Qwen2 has biases of some hundreds in a few places, and a
-// step that is small to them would drown all others.
+// v counts as what it is added to: an output is a sum over normed inputs, each as large as its
+// gain, times a weight. Its own size will not do: Qwen2 has biases of some hundreds in a few
+// places, and a step that is small to them would drown all others.
 static double scale_of(const facet_adam *adam, const facet_param *param)
 {
     const facet_net *net = adam->net;

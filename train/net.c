@@ -25,7 +25,6 @@ typedef struct fill_job {
     const uint32_t *kept; // rows (of gate and up) or columns (of down) that count; NULL: all
     bool transposed;      // down: the source's columns are our rows
     facet_param *param;
-    facet_real offset;
     float *lanes; // (threads, ROWS, columns of the source)
 } fill_job;
 
@@ -49,7 +48,7 @@ static void fill_item(void *ctx, uint32_t thread, uint64_t item)
         return;
     }
     for (size_t i = 0; i < n * columns; i++)
-        param->value[first * columns + i] = (facet_real)lane[i] + job->offset;
+        param->value[first * columns + i] = (facet_real)lane[i];
 }
 
 static void fill_floats(facet_param *param, const float *values)
@@ -79,14 +78,18 @@ static void fill(const facet_net_opts *opts, const facet_model *model, facet_par
         fill_floats(param, values);
         return;
     }
-    const bool gain = FACET_ROLES_GAIN & FACET_PARAM_BIT(role);
+    const facet_tensor *tensor = facet_model_tensor(model, (facet_role)role, param->layer);
+    if (FACET_ROLES_VECTOR & FACET_PARAM_BIT(role)) {
+        facet_vector_read(model, (facet_role)role, tensor, lanes);
+        fill_floats(param, lanes);
+        return;
+    }
     const bool down = role == FACET_ROLE_DOWN;
     const bool pruned = down || role == FACET_ROLE_GATE || role == FACET_ROLE_UP;
-    fill_job job = {.tensor = facet_model_tensor(model, (facet_role)role, param->layer),
+    fill_job job = {.tensor = tensor,
                     .kept = pruned ? custom->kept : NULL,
                     .transposed = down,
                     .param = param,
-                    .offset = gain ? (facet_real)model->hp.norm_offset : 0,
                     .lanes = lanes};
     const size_t n_rows = down ? param->cols : param->rows;
     facet_each(opts->pool, (n_rows + ROWS - 1) / ROWS, fill_item, &job);
