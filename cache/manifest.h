@@ -45,6 +45,8 @@
 // Of a family's file, per layer: FACET_ENTRY_DOWN (d_model x kept tiles * 32) and maybe
 #define FACET_ENTRY_DOWN_BIAS "down_bias"
 #define FACET_ENTRY_SCORES    "scores" // F32, d_ff, source order, length 1: what `auto` compares with
+// and vectors in place of those of weights.bin, where it has them, under the same names
+// (facet_manifest_own_vector): OUT_NORM, ATTN_NORM, FFN_NORM, ATTN_POST, FFN_POST, {Q,K,V}_BIAS.
 
 #define FACET_PACK_NAME_TILES "TILES"
 #define FACET_PACK_NAME_U32   "U32"
@@ -78,7 +80,7 @@ typedef struct facet_manifest_family {
     uint32_t *n_channels;                     // (n_layers) kept channels
     uint32_t *n_runs;                         // (n_layers) runs of tiles
     uint32_t *runs;       // all layers: pairs (first tile, tiles), ascending, disjoint
-    facet_entry *entries; // per layer: "down", maybe "down_bias" and "scores"; layer-major
+    facet_entry *entries; // "down", maybe "down_bias", vectors, "scores"; layer-major
     uint32_t n_entries;
 } facet_manifest_family;
 
@@ -122,6 +124,8 @@ const facet_entry *facet_manifest_entry(const facet_entry *entries, uint32_t n_e
                                         uint32_t layer, const char *name);
 const facet_manifest_file *facet_manifest_find_file(const facet_manifest *manifest,
                                                     const char *name);
+// Is an entry of that name in a family's file a vector in place of a shared one?
+bool facet_manifest_own_vector(const char *name);
 // First run of layer `layer` in family->runs: pairs (first tile, tiles), n_runs[layer] of them.
 const uint32_t *facet_manifest_runs(const facet_manifest_family *family, uint32_t layer);
 // May this be a family's or a file's name (1 to 63 bytes of UTF-8, no slash, no control characters,

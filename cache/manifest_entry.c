@@ -42,11 +42,30 @@ const facet_entry_spec facet_weight_specs[] = {
 const uint32_t facet_weight_spec_count = FACET_COUNT_OF(facet_weight_specs);
 
 const facet_entry_spec facet_family_specs[] = {
-    EACH(DOWN, MATRIX, true, MODEL, KEPT),
-    EACH(DOWN_BIAS, VECTOR, false, ONE, MODEL),
-    EACH(SCORES, VECTOR, false, ONE, FF),
+    EACH(DOWN, MATRIX, true, MODEL, KEPT),      EACH(DOWN_BIAS, VECTOR, false, ONE, MODEL),
+    EACH(SCORES, VECTOR, false, ONE, FF),       ONCE(OUT_NORM, VECTOR, false, ONE, MODEL),
+    EACH(ATTN_NORM, VECTOR, false, ONE, MODEL), EACH(FFN_NORM, VECTOR, false, ONE, MODEL),
+    EACH(ATTN_POST, VECTOR, false, ONE, MODEL), EACH(FFN_POST, VECTOR, false, ONE, MODEL),
+    EACH(Q_BIAS, VECTOR, false, ONE, Q),        EACH(K_BIAS, VECTOR, false, ONE, KV),
+    EACH(V_BIAS, VECTOR, false, ONE, KV),
 };
 const uint32_t facet_family_spec_count = FACET_COUNT_OF(facet_family_specs);
+
+static const facet_entry_spec *spec_find(const facet_entry_spec *specs, uint32_t n,
+                                         const char *name)
+{
+    for (uint32_t i = 0; i < n; i++)
+        if (strcmp(specs[i].name, name) == 0) return &specs[i];
+    return NULL;
+}
+
+// Both files name it, and it is a vector: "down" is of both too, but dense keeps its own.
+bool facet_manifest_own_vector(const char *name)
+{
+    const facet_entry_spec *own = spec_find(facet_family_specs, facet_family_spec_count, name);
+    return own && own->form == FACET_FORM_VECTOR &&
+           spec_find(facet_weight_specs, facet_weight_spec_count, name);
+}
 
 bool facet_manifest_pack(const char *name, uint32_t *cols, uint32_t *bytes)
 {
@@ -195,11 +214,13 @@ static facet_status check_entry(const checker *c, const facet_entry_spec *spec,
     return FACET_OK;
 }
 
-static const facet_entry_spec *find_spec(const checker *c, const char *name)
+// Baked code has no place for a vector that the model lacks.
+static facet_status check_shared(const checker *c, const facet_entry *e, facet_err *err)
 {
-    for (uint32_t i = 0; i < c->n_specs; i++)
-        if (strcmp(c->specs[i].name, name) == 0) return &c->specs[i];
-    return NULL;
+    const facet_manifest *m = c->manifest;
+    if (!c->family || !facet_manifest_own_vector(e->name)) return FACET_OK;
+    if (facet_manifest_entry(m->entries, m->n_entries, e->layer, e->name)) return FACET_OK;
+    return bad(c, e, "stands in for no vector of weights.bin", err);
 }
 
 // Marks which (layer, spec) were seen, so that none is there twice and no required one is missing.
@@ -208,9 +229,10 @@ static facet_status check_list(const checker *c, uint8_t *seen, facet_err *err)
     uint32_t n_layers = c->manifest->model.n_layers;
     for (uint32_t i = 0; i < c->n_entries; i++) {
         const facet_entry *e = &c->entries[i];
-        const facet_entry_spec *spec = find_spec(c, e->name);
+        const facet_entry_spec *spec = spec_find(c->specs, c->n_specs, e->name);
         if (spec == NULL) return bad(c, e, "no such entry exists", err);
         FACET_TRY(check_entry(c, spec, e, err));
+        FACET_TRY(check_shared(c, e, err));
         uint8_t *mark = &seen[(size_t)e->layer * c->n_specs + (size_t)(spec - c->specs)];
         if (*mark) return bad(c, e, "is there twice", err);
         *mark = 1;

@@ -75,40 +75,6 @@ static facet_status rotary_new(facet_engine *engine, facet_err *err)
     return FACET_OK;
 }
 
-// The vectors of a model are small: all of them become floats once, gains with their offset.
-static facet_status vectors_new(facet_engine *engine, facet_err *err)
-{
-    static const struct {
-        facet_role role;
-        bool gain;
-    } roles[] = {
-        {FACET_ROLE_OUT_NORM, true},  {FACET_ROLE_ATTN_NORM, true}, {FACET_ROLE_FFN_NORM, true},
-        {FACET_ROLE_ATTN_POST, true}, {FACET_ROLE_FFN_POST, true},  {FACET_ROLE_Q_NORM, true},
-        {FACET_ROLE_K_NORM, true},    {FACET_ROLE_Q_BIAS, false},   {FACET_ROLE_K_BIAS, false},
-        {FACET_ROLE_V_BIAS, false},   {FACET_ROLE_O_BIAS, false},
-    };
-    const facet_model *model = engine->model;
-    const size_t n = (size_t)model->hp.n_layers * FACET_ROLE_COUNT;
-    engine->vectors = facet_arena_new(&engine->arena, n, sizeof *engine->vectors);
-    if (!engine->vectors) return facet_fail_memory(err, n * sizeof *engine->vectors);
-    for (uint32_t layer = 0; layer < model->hp.n_layers; layer++) {
-        for (size_t i = 0; i < FACET_COUNT_OF(roles); i++) {
-            const facet_role role = roles[i].role;
-            const facet_tensor *tensor = facet_model_tensor(model, role, layer);
-            if (!tensor || (role == FACET_ROLE_OUT_NORM && layer > 0)) continue;
-            const size_t dims = (size_t)tensor->dims[0];
-            float *vector = facet_arena_new(&engine->arena, dims, sizeof(float));
-            if (!vector) return facet_fail_memory(err, dims * sizeof(float));
-            facet_tensor_row(tensor, 0, vector);
-            const float offset = roles[i].gain ? model->hp.norm_offset : 0.0f;
-            for (size_t j = 0; j < dims; j++)
-                vector[j] += offset;
-            engine->vectors[(size_t)layer * FACET_ROLE_COUNT + role] = vector;
-        }
-    }
-    return FACET_OK;
-}
-
 static void engine_free(facet_engine *engine)
 {
     const facet_alloc *alloc = engine->alloc;
@@ -118,7 +84,7 @@ static void engine_free(facet_engine *engine)
     facet_mem_free_aligned(alloc, engine->rotary[1]);
     facet_mem_free_aligned(alloc, engine->shared);
     facet_mem_free_aligned(alloc, engine->lanes);
-    facet_arena_fini(&engine->arena);
+    facet_vectors_fini(&engine->vectors);
     facet_pool_free(engine->pool);
     facet_mem_free(alloc, engine);
 }
@@ -139,11 +105,11 @@ facet_status facet_engine_new(const facet_model *model, const facet_samples *sam
         if (samples->lengths[i] > engine->longest) engine->longest = samples->lengths[i];
     engine->n_batch = engine->longest > BATCH_TOKENS ? engine->longest : BATCH_TOKENS;
     if (engine->n_batch > samples->n_tokens) engine->n_batch = samples->n_tokens;
-    facet_arena_init(&engine->arena, alloc);
 
     facet_status status;
     FACET_TRY_GOTO(facet_pool_new(engine->n_threads, alloc, &engine->pool, err), done);
-    FACET_TRY_GOTO(vectors_new(engine, err), done);
+    FACET_TRY_GOTO(facet_vectors_init(&engine->vectors, model, FACET_ROLES_VECTOR, alloc, err),
+                   done);
     FACET_TRY_GOTO(rotary_new(engine, err), done);
     FACET_TRY_GOTO(scratch_new(engine, err), done);
     *out = engine;

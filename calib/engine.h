@@ -11,6 +11,7 @@
 #include "base/report.h"
 #include "calib/each.h"
 #include "model/samples.h"
+#include "model/vectors.h"
 
 #define FACET_ENGINE_VOCAB 4096u // rows of the head that are floats at a time
 #define FACET_ENGINE_QUERY 128u  // queries that share one block of attention scores
@@ -33,8 +34,7 @@ typedef struct facet_engine {
     uint32_t unit;         // tokens of a work item
     uint64_t n_batch;      // most tokens of an attention batch: whole samples
     uint32_t longest;      // tokens of the longest sample
-    facet_arena arena;     // vectors
-    const float **vectors; // (n_layers, FACET_ROLE_COUNT) gains (offset added) and biases, or NULL
+    facet_vectors vectors; // all of the model: they are small
     float *rotary[2];      // (longest, rope_dims / 2, 2) cos, sin: global and local layers
     facet_engine_slot slots[FACET_ROLE_COUNT];
     float *shared; // scratch of the phase that runs: attention's batch or the head's rows
@@ -51,12 +51,6 @@ void facet_engine_release(facet_engine *engine);
 // The matrix of a role as floats, (rows, cols); valid until the role is asked for another layer.
 facet_status facet_engine_matrix(facet_engine *engine, facet_role role, uint32_t layer,
                                  const float **data, facet_err *err);
-// A gain or a bias, or NULL where the model has none.
-static inline const float *facet_engine_vector(const facet_engine *engine, facet_role role,
-                                               uint32_t layer)
-{
-    return engine->vectors[(size_t)layer * FACET_ROLE_COUNT + role];
-}
 static inline float *facet_engine_lane(const facet_engine *engine, uint64_t i)
 {
     return engine->lanes + (size_t)i * engine->lane_floats;

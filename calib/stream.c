@@ -94,10 +94,16 @@ facet_status facet_stream_copy(const facet_stream *stream, facet_stream **out, f
     copy->layer = stream->layer;
     copy->attn_done = stream->attn_done;
     copy->failed = stream->failed;
+    copy->own = stream->own;
     memcpy(copy->x, stream->x,
            (size_t)stream->samples->n_tokens * stream->engine->model->hp.d_model * sizeof(float));
     *out = copy;
     return FACET_OK;
+}
+
+void facet_stream_own(facet_stream *stream, const facet_vectors *own)
+{
+    stream->own = own;
 }
 
 uint32_t facet_stream_layer(const facet_stream *stream)

@@ -12,6 +12,7 @@
 #include "base/report.h"
 #include "model/model.h"
 #include "model/samples.h"
+#include "model/vectors.h"
 
 typedef struct facet_stream facet_stream;
 
@@ -31,6 +32,11 @@ facet_status facet_stream_new(const facet_model *model, const facet_samples *sam
 void facet_stream_free(facet_stream *stream);
 // A copy with its own residual stream at the same layer.
 facet_status facet_stream_copy(const facet_stream *stream, facet_stream **copy, facet_err *err);
+
+// From here on the stream computes with these vectors, and with the model's where they have none.
+// Borrowed until others are given or the stream is freed; copies made later have them too. NULL:
+// the model's.
+void facet_stream_own(facet_stream *stream, const facet_vectors *own);
 
 uint32_t facet_stream_layer(const facet_stream *stream); // layers whose FFN is done
 const float *facet_stream_x(const facet_stream *stream); // (n_tokens, d_model) residual stream

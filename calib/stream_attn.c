@@ -53,10 +53,10 @@ static void project(const attn_job *job, const float *xn, uint64_t first, uint32
     const uint32_t n = n_heads * hp->head_dim;
     float *rows = out + (size_t)first * n;
     facet_matmul_nt(n_rows, n, hp->d_model, xn, w, rows);
-    add_bias(rows, facet_engine_vector(engine, bias, job->layer), n_rows, n);
+    add_bias(rows, facet_stream_vector(job->stream, bias, job->layer), n_rows, n);
     if (is_v) return;
     const float *gain =
-        facet_engine_vector(engine, is_q ? FACET_ROLE_Q_NORM : FACET_ROLE_K_NORM, job->layer);
+        facet_stream_vector(job->stream, is_q ? FACET_ROLE_Q_NORM : FACET_ROLE_K_NORM, job->layer);
     if (gain) facet_rms_norm(rows, rows, gain, n_rows * n_heads, hp->head_dim, hp->rms_eps);
     if (hp->rotary == FACET_ROTARY_NONE) return;
     for (uint32_t r = 0; r < n_rows; r++) {
@@ -76,8 +76,8 @@ static void qkv_item(void *ctx, uint32_t thread, uint64_t item)
     const uint32_t n = item_rows(job, item, &first);
     float *xn = facet_engine_lane(engine, thread);
     facet_rms_norm(xn, job->stream->x + (job->token + first) * hp->d_model,
-                   facet_engine_vector(engine, FACET_ROLE_ATTN_NORM, job->layer), n, hp->d_model,
-                   hp->rms_eps);
+                   facet_stream_vector(job->stream, FACET_ROLE_ATTN_NORM, job->layer), n,
+                   hp->d_model, hp->rms_eps);
     project(job, xn, first, n, FACET_ROLE_Q, job->q);
     project(job, xn, first, n, FACET_ROLE_K, job->k);
     project(job, xn, first, n, FACET_ROLE_V, job->v);
@@ -150,8 +150,8 @@ static void out_item(void *ctx, uint32_t thread, uint64_t item)
     const uint32_t n = item_rows(job, item, &first);
     float *y = facet_engine_lane(engine, thread);
     facet_matmul_nt(n, d, n_in, job->q + first * n_in, job->wo, y);
-    add_bias(y, facet_engine_vector(engine, FACET_ROLE_O_BIAS, job->layer), n, d);
-    const float *post = facet_engine_vector(engine, FACET_ROLE_ATTN_POST, job->layer);
+    add_bias(y, facet_stream_vector(job->stream, FACET_ROLE_O_BIAS, job->layer), n, d);
+    const float *post = facet_stream_vector(job->stream, FACET_ROLE_ATTN_POST, job->layer);
     if (post) facet_rms_norm(y, y, post, n, d, hp->rms_eps);
     float *x = job->stream->x + (job->token + first) * d;
     for (size_t j = 0; j < (size_t)n * d; j++)

@@ -31,7 +31,7 @@ static void head_item(void *ctx, uint32_t thread, uint64_t item)
     float *xn = facet_engine_lane(engine, thread);
     float *logits = xn + (size_t)engine->unit * hp->d_model;
     facet_rms_norm(xn, job->stream->x + (job->first + first) * hp->d_model,
-                   facet_engine_vector(engine, FACET_ROLE_OUT_NORM, 0), n, hp->d_model,
+                   facet_stream_vector(job->stream, FACET_ROLE_OUT_NORM, 0), n, hp->d_model,
                    hp->rms_eps);
     facet_matmul_nt(n, job->n_ids, hp->d_model, xn, job->rows, logits);
     for (uint32_t r = 0; r < n; r++)
@@ -175,7 +175,7 @@ facet_status facet_stream_hidden(facet_stream *stream, float *hidden, facet_err 
     FACET_TRY(facet_stream_expect(stream, FACET_STREAM_HEAD, err));
     const facet_engine *engine = stream->engine;
     const facet_hparams *hp = &engine->model->hp;
-    const float *gain = facet_engine_vector(engine, FACET_ROLE_OUT_NORM, 0);
+    const float *gain = facet_stream_vector(stream, FACET_ROLE_OUT_NORM, 0);
     for (uint64_t t = 0; t < stream->samples->n_tokens; t++)
         facet_rms_norm(hidden + t * hp->d_model, stream->x + t * hp->d_model, gain, 1, hp->d_model,
                        hp->rms_eps);

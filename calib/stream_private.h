@@ -9,11 +9,20 @@
 struct facet_stream {
     facet_engine *engine; // counted
     const facet_samples *samples;
-    uint32_t layer; // layers whose FFN is done
-    bool attn_done; // of the next layer
-    bool failed;    // stopped inside a layer: the residual stream is half of one, half of the next
-    float *x;       // (n_tokens, d_model)
+    const facet_vectors *own; // in place of the model's, or NULL
+    uint32_t layer;           // layers whose FFN is done
+    bool attn_done;           // of the next layer
+    bool failed; // stopped inside a layer: the residual stream is half of one, half of the next
+    float *x;    // (n_tokens, d_model)
 };
+
+// A gain or a bias, or NULL where the model has none.
+static inline const float *facet_stream_vector(const facet_stream *stream, facet_role role,
+                                               uint32_t layer)
+{
+    const float *own = stream->own ? facet_vectors_get(stream->own, role, layer).data : NULL;
+    return own ? own : facet_vectors_get(&stream->engine->vectors, role, layer).data;
+}
 
 // Refuses a stream that failed before, and steps in the wrong order.
 typedef enum facet_stream_stage {

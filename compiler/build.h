@@ -15,6 +15,7 @@
 #include "compiler/target.h"
 #include "model/model.h"
 #include "model/samples.h"
+#include "model/vectors.h"
 
 // ---- what tools/ supplies ---------------------------------------------------------------------
 
@@ -47,11 +48,13 @@ typedef struct facet_build_rows {
 
 typedef struct facet_build_tuning {
     facet_build_rows *layers; // (n_layers) down and bias are changed in place
+    facet_vectors *own;       // the family's in place of the model's; changed in place
     facet_samples fit, judge; // views; `judge` decides what is kept and is never trained on
     uint32_t passes;          // over `fit`
     uint64_t seed;
-    // Results: mean KL(dense || family) of the next token on `judge`, in nats, before and after;
-    // tokens trained on, repetitions counted.
+    // Results: whether anything was changed; mean KL(dense || family) of the next token on `judge`,
+    // in nats, before and after; tokens trained on, repetitions counted.
+    bool changed;
     double kl_before, kl_after;
     uint64_t tokens;
 } facet_build_tuning;
@@ -83,6 +86,7 @@ typedef struct facet_build_ops {
                                void **stream, facet_err *err);
     void (*stream_free)(void *ctx, void *stream); // NULL is fine
     facet_status (*stream_copy)(void *ctx, const void *stream, void **copy, facet_err *err);
+    void (*stream_own)(void *ctx, void *stream, const facet_vectors *own);
     facet_status (*stream_attn)(void *ctx, void *stream, facet_err *err);
     facet_status (*stream_ffn)(void *ctx, void *stream, facet_build_tap *tap, void *tap_ctx,
                                facet_err *err);
@@ -96,8 +100,9 @@ typedef struct facet_build_ops {
     const float *(*stream_x)(void *ctx, const void *stream); // (n_tokens, d_model)
     facet_status (*stream_nll)(void *ctx, void *stream, double *nats, uint64_t *scored,
                                facet_err *err);
-    // Moves the rows of all layers together towards the dense model's next-token distribution. What
-    // is not better on the judging samples is undone, so kl_after <= kl_before.
+    // Moves the rows of all layers and the family's vectors together towards the dense model's
+    // next-token distribution. What is not better on the judging samples is undone, so kl_after <=
+    // kl_before.
     facet_status (*tune)(void *ctx, const facet_model *model, facet_build_tuning *tuning,
                          facet_err *err);
     // Loads the compiled artifact at `path` and compares it with the reference on random data.

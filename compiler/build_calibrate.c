@@ -5,7 +5,8 @@
 //     dense stream  --attn--ffn-->  x after the layer, dense        (residual targets only)
 //     this stream   --attn--look--> z of kept channels, wanted y* -> moments
 //                                   moments -> compensate -> quantise -> take
-//                                   (tuned rows: moments -> quantise -> take)
+//                                   (tuned rows: moments -> quantise -> take; this stream then
+//                                    has the family's vectors, the dense one never)
 //                   --add z down--> x after the layer, compiled
 #include <string.h>
 
@@ -54,8 +55,12 @@ static facet_status run_init(run *r, facet_err *err)
     }
     if (job->blind) return FACET_OK;
     FACET_TRY(ops->stream_new(ops->ctx, b->model, job->samples, &r->stream, err));
-    return r->fit.residual && !job->trail ? ops->stream_copy(ops->ctx, r->stream, &r->dense, err)
-                                          : FACET_OK;
+    if (r->fit.residual && !job->trail)
+        FACET_TRY(ops->stream_copy(ops->ctx, r->stream, &r->dense, err));
+    const facet_vectors *own = facet_tuned_own(job->given);
+    if (own) ops->stream_own(ops->ctx, r->stream, own);
+    if (own && r->follow) ops->stream_own(ops->ctx, r->follow, own);
+    return FACET_OK;
 }
 
 static facet_status gather(run *r, uint32_t layer, facet_err *err)

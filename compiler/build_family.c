@@ -15,6 +15,7 @@ typedef struct sink {
     uint32_t family;
     facet_out out;
     facet_entries entries;
+    const facet_vectors *own; // in place of the model's, or NULL
 } sink;
 
 static uint32_t family_channels(void *ctx, uint32_t layer, uint32_t *channels, uint32_t *n_cols)
@@ -32,6 +33,7 @@ static facet_status take_layer(void *ctx, uint32_t layer, const facet_quantized 
     facet_built_layer *built = &s->b->layers[(size_t)s->family * s->b->layout.n_layers + layer];
     *built = (facet_built_layer){.down = down->pack, .bias = bias != NULL};
     FACET_TRY(facet_weights_put_down(&s->out, layer, down, bias, &s->entries, err));
+    if (s->own) FACET_TRY(facet_weights_put_own(&s->out, layer, s->own, &s->entries, err));
     const facet_family_set *families = s->b->families;
     const float *scores =
         families->scores + ((size_t)s->family * families->n_layers + layer) * families->d_ff;
@@ -85,7 +87,10 @@ static facet_status compile(facet_building *b, sink *s, facet_calibrate_job *job
     facet_status status = FACET_OK;
     if (b->opts->compensate == FACET_COMPENSATE_TUNE && !job->blind)
         status = facet_build_tune(b, s->family, job, &tuned, err);
+    s->own = facet_tuned_own(&tuned);
     if (status == FACET_OK) status = facet_build_calibrate(b, job, err);
+    if (status == FACET_OK && s->own)
+        status = facet_weights_put_own(&s->out, b->layout.n_layers, s->own, &s->entries, err);
     facet_tuned_fini(&tuned);
     if (status == FACET_OK) status = facet_out_commit(&s->out, err);
     if (status != FACET_OK) {

@@ -189,9 +189,15 @@ static void count_bytes(facet_building *b, uint32_t i)
             (built->bias ? 4 * (uint64_t)m->model.d_model : 0);
         f->packed_token_bytes += tiles / b->layout.n_tiles * kept;
     }
-    for (uint32_t e = 0; e < f->n_entries; e++)
-        if (strcmp(f->entries[e].name, FACET_ENTRY_SCORES) != 0)
-            f->packed_token_bytes += f->entries[e].bytes;
+    for (uint32_t n = 0; n < f->n_entries; n++) {
+        const facet_entry *e = &f->entries[n];
+        if (strcmp(e->name, FACET_ENTRY_SCORES) == 0) continue;
+        f->packed_token_bytes += e->bytes;
+        if (!facet_manifest_own_vector(e->name)) continue;
+        // Read in place of the shared one, not beside it.
+        f->packed_token_bytes -= entry_bytes(m, e->layer, e->name);
+        f->token_bytes += e->bytes - facet_weights_vector_bytes(b->model, e->name, e->layer);
+    }
 }
 
 facet_status facet_build_manifest_end(facet_building *b, facet_err *err)

@@ -8,6 +8,11 @@
 // A fifth pass over the same text teaches the text.
 enum { default_tune_tokens = 65536, judge_tokens = 2048, most_passes = 4 };
 
+const facet_vectors *facet_tuned_own(const facet_tuned *tuned)
+{
+    return tuned && tuned->changed ? &tuned->own : NULL;
+}
+
 void facet_tuned_fini(facet_tuned *tuned)
 {
     for (uint32_t l = 0; tuned->layers && l < tuned->n_layers; l++) {
@@ -16,6 +21,7 @@ void facet_tuned_fini(facet_tuned *tuned)
         facet_mem_free(tuned->alloc, tuned->layers[l].bias);
     }
     facet_mem_free(tuned->alloc, tuned->layers);
+    facet_vectors_fini(&tuned->own);
     *tuned = (facet_tuned){0};
 }
 
@@ -70,13 +76,15 @@ static facet_status run(facet_building *b, uint32_t family, facet_tuned *tuned, 
     uint64_t n_fit;
     FACET_TRY(facet_build_samples(&b->families->samples, split->calibrate, split->n_calibrate, most,
                                   b->alloc, &samples, &n_fit, err));
-    facet_build_tuning tuning = {.layers = tuned->layers, .seed = b->opts->seed};
+    facet_build_tuning tuning = {
+        .layers = tuned->layers, .own = &tuned->own, .seed = b->opts->seed};
     facet_build_samples_part(&samples, n_fit, &tuning.fit, &tuning.judge);
     const uint64_t passes = tuning.fit.n_tokens > 0 ? most / tuning.fit.n_tokens : 0;
     tuning.passes = passes < 1 ? 1 : passes > most_passes ? most_passes : (uint32_t)passes;
     shorten(&tuning.judge, judge_tokens);
     const facet_status status = b->ops->tune(b->ops->ctx, b->model, &tuning, err);
     facet_build_samples_fini(&samples, b->alloc);
+    tuned->changed = status == FACET_OK && tuning.changed;
     out->tune_tokens = tuning.tokens;
     out->kl_refit = tuning.kl_before;
     out->kl_tuned = tuning.kl_after;
@@ -94,13 +102,13 @@ facet_status facet_build_tune(facet_building *b, uint32_t family, facet_calibrat
     first.take = NULL;
     first.collect = tuned;
     FACET_TRY(facet_build_calibrate(b, &first, err));
+    FACET_TRY(facet_vectors_init(&tuned->own, b->model, FACET_OWN_ROLES, b->alloc, err));
     const uint64_t since = facet_clock_ns();
     FACET_TRY(run(b, family, tuned, err));
     b->result.seconds[FACET_STEP_TUNE] += facet_clock_seconds(since);
     // Tuning that gained nothing leaves a refit without the judging tokens: one with them is
     // better.
-    const facet_build_family *out = &b->result.families[family];
-    if (!(out->kl_tuned < out->kl_refit)) return FACET_OK;
+    if (!tuned->changed) return FACET_OK;
     job->given = tuned;
     job->refitted = first.refitted;
     return FACET_OK;

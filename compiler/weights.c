@@ -16,30 +16,36 @@ typedef struct item {
     facet_role role;
     const char *name;
     bool matrix;
-    bool norm; // a gain, stored complete
 } item;
 
 static const item once[] = {
-    {FACET_ROLE_TOKEN_EMBD, FACET_ENTRY_TOKEN_EMBD, true, false},
-    {FACET_ROLE_HEAD, FACET_ENTRY_HEAD, true, false},
-    {FACET_ROLE_OUT_NORM, FACET_ENTRY_OUT_NORM, false, true},
+    {FACET_ROLE_TOKEN_EMBD, FACET_ENTRY_TOKEN_EMBD, true},
+    {FACET_ROLE_HEAD, FACET_ENTRY_HEAD, true},
+    {FACET_ROLE_OUT_NORM, FACET_ENTRY_OUT_NORM, false},
 };
 static const item each[] = {
-    {FACET_ROLE_ATTN_NORM, FACET_ENTRY_ATTN_NORM, false, true},
-    {FACET_ROLE_Q, FACET_ENTRY_Q, true, false},
-    {FACET_ROLE_K, FACET_ENTRY_K, true, false},
-    {FACET_ROLE_V, FACET_ENTRY_V, true, false},
-    {FACET_ROLE_Q_BIAS, FACET_ENTRY_Q_BIAS, false, false},
-    {FACET_ROLE_K_BIAS, FACET_ENTRY_K_BIAS, false, false},
-    {FACET_ROLE_V_BIAS, FACET_ENTRY_V_BIAS, false, false},
-    {FACET_ROLE_Q_NORM, FACET_ENTRY_Q_NORM, false, true},
-    {FACET_ROLE_K_NORM, FACET_ENTRY_K_NORM, false, true},
-    {FACET_ROLE_O, FACET_ENTRY_O, true, false},
-    {FACET_ROLE_O_BIAS, FACET_ENTRY_O_BIAS, false, false},
-    {FACET_ROLE_ATTN_POST, FACET_ENTRY_ATTN_POST, false, true},
-    {FACET_ROLE_FFN_NORM, FACET_ENTRY_FFN_NORM, false, true},
-    {FACET_ROLE_FFN_POST, FACET_ENTRY_FFN_POST, false, true},
+    {FACET_ROLE_ATTN_NORM, FACET_ENTRY_ATTN_NORM, false},
+    {FACET_ROLE_Q, FACET_ENTRY_Q, true},
+    {FACET_ROLE_K, FACET_ENTRY_K, true},
+    {FACET_ROLE_V, FACET_ENTRY_V, true},
+    {FACET_ROLE_Q_BIAS, FACET_ENTRY_Q_BIAS, false},
+    {FACET_ROLE_K_BIAS, FACET_ENTRY_K_BIAS, false},
+    {FACET_ROLE_V_BIAS, FACET_ENTRY_V_BIAS, false},
+    {FACET_ROLE_Q_NORM, FACET_ENTRY_Q_NORM, false},
+    {FACET_ROLE_K_NORM, FACET_ENTRY_K_NORM, false},
+    {FACET_ROLE_O, FACET_ENTRY_O, true},
+    {FACET_ROLE_O_BIAS, FACET_ENTRY_O_BIAS, false},
+    {FACET_ROLE_ATTN_POST, FACET_ENTRY_ATTN_POST, false},
+    {FACET_ROLE_FFN_NORM, FACET_ENTRY_FFN_NORM, false},
+    {FACET_ROLE_FFN_POST, FACET_ENTRY_FFN_POST, false},
 };
+
+// The items of a layer, or, with n_layers for it, of what is no layer's.
+static const item *items_of(uint32_t layer, uint32_t n_layers, size_t *n)
+{
+    *n = layer < n_layers ? FACET_COUNT_OF(each) : FACET_COUNT_OF(once);
+    return layer < n_layers ? each : once;
+}
 
 typedef struct writer {
     const facet_model *model;
@@ -152,17 +158,16 @@ static facet_status put_tensor_vector(writer *w, const item *it, uint32_t layer,
     const uint32_t n = (uint32_t)tensor->dims[0];
     float *values = facet_mem_new(w->alloc, n, sizeof *values);
     if (!values) return facet_fail_memory(err, n * sizeof *values);
-    facet_tensor_row(tensor, 0, values);
-    for (uint32_t i = 0; i < n && it->norm; i++)
-        values[i] += w->model->hp.norm_offset;
+    facet_vector_read(w->model, it->role, tensor, values);
     const facet_status status = put_vector(&w->out, w->entries, it->name, layer, values, n, err);
     facet_mem_free(w->alloc, values);
     return status;
 }
 
-static facet_status put_items(writer *w, const item *items, size_t n, uint32_t layer,
-                              facet_err *err)
+static facet_status put_items(writer *w, uint32_t layer, facet_err *err)
 {
+    size_t n;
+    const item *items = items_of(layer, w->model->hp.n_layers, &n);
     for (size_t i = 0; i < n; i++) {
         if (items[i].role == FACET_ROLE_HEAD && w->model->tied) continue;
         const facet_tensor *tensor = facet_model_tensor(w->model, items[i].role, layer);
@@ -199,7 +204,7 @@ static facet_status put_tiles(writer *w, uint32_t layer, facet_err *err)
 
 static facet_status put_layer(writer *w, uint32_t layer, facet_err *err)
 {
-    FACET_TRY(put_items(w, each, FACET_COUNT_OF(each), layer, err));
+    FACET_TRY(put_items(w, layer, err));
     FACET_TRY(put_tiles(w, layer, err));
     FACET_TRY(put_matrix(w, FACET_ENTRY_DOWN, layer,
                          facet_model_tensor(w->model, FACET_ROLE_DOWN, layer), err));
@@ -214,7 +219,7 @@ static facet_status put_layer(writer *w, uint32_t layer, facet_err *err)
 static facet_status put_all(writer *w, const facet_report *report, facet_err *err)
 {
     const facet_hparams *hp = &w->model->hp;
-    FACET_TRY(put_items(w, once, FACET_COUNT_OF(once), hp->n_layers, err));
+    FACET_TRY(put_items(w, hp->n_layers, err));
     if (w->model->rope_factors)
         FACET_TRY(put_vector(&w->out, w->entries, FACET_ENTRY_ROPE_FACTORS, hp->n_layers,
                              w->model->rope_factors, hp->rope_dims / 2, err));
@@ -265,6 +270,19 @@ facet_status facet_weights_put_down(facet_out *out, uint32_t layer, const facet_
                 : FACET_OK;
 }
 
+facet_status facet_weights_put_own(facet_out *out, uint32_t layer, const facet_vectors *own,
+                                   facet_entries *entries, facet_err *err)
+{
+    size_t n;
+    const item *items = items_of(layer, own->n_layers, &n);
+    for (size_t i = 0; i < n; i++) {
+        const facet_vector vector = facet_vectors_get(own, items[i].role, layer);
+        if (vector.data)
+            FACET_TRY(put_vector(out, entries, items[i].name, layer, vector.data, vector.n, err));
+    }
+    return FACET_OK;
+}
+
 facet_status facet_weights_put_scores(facet_out *out, uint32_t layer, const float *scores,
                                       uint32_t n, facet_entries *entries, facet_err *err)
 {
@@ -305,6 +323,18 @@ uint64_t facet_weights_ffn_bytes(const facet_model *model)
         for (size_t i = 0; i < FACET_COUNT_OF(roles); i++)
             sum += facet_model_tensor(model, roles[i], layer)->bytes;
     return sum;
+}
+
+uint64_t facet_weights_vector_bytes(const facet_model *model, const char *name, uint32_t layer)
+{
+    size_t n;
+    const item *items = items_of(layer, model->hp.n_layers, &n);
+    for (size_t i = 0; i < n; i++) {
+        if (strcmp(items[i].name, name) != 0) continue;
+        const facet_tensor *tensor = facet_model_tensor(model, items[i].role, layer);
+        return tensor ? tensor->bytes : 0;
+    }
+    return 0;
 }
 
 facet_pack facet_weights_pack(const facet_model *model, facet_role role, uint32_t layer)

@@ -24,7 +24,8 @@ typedef struct facet_family {
     const facet_manifest_family *facts;
     facet_map map;       // its own file; empty for dense
     facet_layer *layers; // (n_layers)
-    uint32_t *tiles;     // all layers' lists, one after the other
+    const float *out_norm;
+    uint32_t *tiles; // all layers' lists, one after the other
     facet_variant variant;
 } facet_family;
 
@@ -42,7 +43,6 @@ struct facet_bundle {
     facet_tokenizer *tokenizer;
     facet_shape shape;
     facet_mat embed, head;
-    const float *out_norm;
     const float *rope_factors; // (rope_dims / 2) or NULL
     uint32_t *perm;            // identity, for layers without a stored one; NULL when not needed
     facet_family *families;    // (manifest.n_families)

@@ -160,7 +160,7 @@ static eval eval_of(facet_session *s, uint32_t family, const uint32_t *tokens, u
                   .stats = s->stats && family == 0,
                   .step = {.shape = &bundle->shape,
                            .layers = f->layers,
-                           .out_norm = bundle->out_norm,
+                           .out_norm = f->out_norm,
                            .head = bundle->head,
                            .n_tokens = n,
                            .pos = s->pos,

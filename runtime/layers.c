@@ -3,6 +3,7 @@
 // manifest was checked (names, sizes, offsets); what it cannot know is checked here: columns
 // against the activations' width, and the permutation, which lies in a file that is not summed at
 // open.
+#include <stddef.h>
 #include <string.h>
 
 #include "kernels/reference.h"
@@ -170,7 +171,31 @@ static facet_status expand_tiles(facet_bundle *bundle, facet_family *family, fac
     return FACET_OK;
 }
 
-// A family reads what dense reads but for its own down projection and tiles.
+// The vectors that a family may have of its own, and where a layer points at them.
+typedef struct vector_place {
+    const char *name;
+    size_t at; // of a const float * in facet_layer
+} vector_place;
+
+static const vector_place own_vectors[] = {
+    {FACET_ENTRY_ATTN_NORM, offsetof(facet_layer, attn_norm)},
+    {FACET_ENTRY_FFN_NORM, offsetof(facet_layer, ffn_norm)},
+    {FACET_ENTRY_ATTN_POST, offsetof(facet_layer, attn_post)},
+    {FACET_ENTRY_FFN_POST, offsetof(facet_layer, ffn_post)},
+    {FACET_ENTRY_Q_BIAS, offsetof(facet_layer, q_bias)},
+    {FACET_ENTRY_K_BIAS, offsetof(facet_layer, k_bias)},
+    {FACET_ENTRY_V_BIAS, offsetof(facet_layer, v_bias)},
+};
+
+static void point_at_own(const source *own, uint32_t layer, facet_layer *out)
+{
+    for (size_t i = 0; i < FACET_COUNT_OF(own_vectors); i++) {
+        const float *data = get_data(own, layer, own_vectors[i].name);
+        if (data) memcpy((char *)out + own_vectors[i].at, &data, sizeof data);
+    }
+}
+
+// A family reads what dense reads but for its own down projection, tiles and vectors.
 static facet_status family_layers(facet_bundle *bundle, facet_family *family, facet_err *err)
 {
     const facet_family *dense = &bundle->families[0];
@@ -181,7 +206,10 @@ static facet_status family_layers(facet_bundle *bundle, facet_family *family, fa
         out->perm = NULL;
         FACET_TRY(get_mat(&own, layer, FACET_ENTRY_DOWN, UINT32_MAX, &out->down, err));
         out->down_bias = get_data(&own, layer, FACET_ENTRY_DOWN_BIAS);
+        point_at_own(&own, layer, out);
     }
+    const float *out_norm = get_data(&own, bundle->shape.n_layers, FACET_ENTRY_OUT_NORM);
+    family->out_norm = out_norm ? out_norm : dense->out_norm;
     return FACET_OK;
 }
 
@@ -223,7 +251,7 @@ facet_status facet_bundle_layers(facet_bundle *bundle, facet_err *err)
     bundle->head = bundle->embed;
     if (find(&shared, n_layers, FACET_ENTRY_HEAD))
         FACET_TRY(get_mat(&shared, n_layers, FACET_ENTRY_HEAD, width, &bundle->head, err));
-    bundle->out_norm = get_data(&shared, n_layers, FACET_ENTRY_OUT_NORM);
+    bundle->families[0].out_norm = get_data(&shared, n_layers, FACET_ENTRY_OUT_NORM);
     bundle->rope_factors = get_data(&shared, n_layers, FACET_ENTRY_ROPE_FACTORS);
     for (uint32_t i = 0; i < manifest->n_families; i++) {
         facet_family *family = &bundle->families[i];

@@ -66,6 +66,19 @@ static void add_nested(const facet_manifest *manifest, uint32_t family, cJSON *i
             facet_doc_push_text(nested, manifest->families[k].name);
 }
 
+// Names of the vectors that the family has in place of the shared ones.
+static void add_own_vectors(const facet_manifest_family *family, cJSON *item)
+{
+    cJSON *own = facet_doc_array(item, "own_vectors");
+    for (uint32_t i = 0; i < family->n_entries; i++) {
+        const char *name = family->entries[i].name;
+        bool listed = !facet_manifest_own_vector(name);
+        for (const cJSON *e = own->child; e != NULL && !listed; e = e->next)
+            listed = strcmp(e->valuestring, name) == 0;
+        if (!listed) facet_doc_push_text(own, name);
+    }
+}
+
 static void add_families(const facet_manifest *manifest, cJSON *doc)
 {
     cJSON *families = facet_doc_array(doc, "families");
@@ -83,6 +96,7 @@ static void add_families(const facet_manifest *manifest, cJSON *doc)
         facet_doc_number(item, "extra_bytes", (double)family->extra_bytes);
         facet_doc_number(item, "bytes_per_token", (double)family->token_bytes);
         facet_doc_number(item, "packed_bytes_per_token", (double)family->packed_token_bytes);
+        add_own_vectors(family, item);
         add_nested(manifest, i, item);
         add_layers(manifest, family, item);
     }

@@ -38,6 +38,12 @@ static facet_status stream_copy(void *ctx, const void *stream, void **copy, face
     return FACET_OK;
 }
 
+static void stream_own(void *ctx, void *stream, const facet_vectors *own)
+{
+    (void)ctx;
+    facet_stream_own(stream, own);
+}
+
 static facet_status stream_attn(void *ctx, void *stream, facet_err *err)
 {
     (void)ctx;
@@ -134,7 +140,11 @@ static facet_status tune(void *ctx, const facet_model *model, facet_build_tuning
         const facet_build_rows *rows = &tuning->layers[i];
         layers[i] = (facet_distill_layer){rows->kept, rows->n_kept, rows->down, rows->bias};
     }
-    const facet_distill_data data = {model, layers, &tuning->fit, &tuning->judge};
+    const facet_distill_data data = {.model = model,
+                                     .layers = layers,
+                                     .train = &tuning->fit,
+                                     .judge = &tuning->judge,
+                                     .own = tuning->own};
     facet_distill_opts opts = FACET_DISTILL_OPTS_DEFAULT;
     opts.epochs = tuning->passes;
     opts.seed = tuning->seed;
@@ -143,6 +153,7 @@ static facet_status tune(void *ctx, const facet_model *model, facet_build_tuning
     facet_distill_result result = {0};
     const facet_status status = facet_distill(&data, &opts, &result, err);
     facet_mem_free(NULL, layers);
+    tuning->changed = result.best_step > 0;
     tuning->kl_before = result.before;
     tuning->kl_after = result.after;
     tuning->tokens = result.tokens;
@@ -195,6 +206,7 @@ facet_build_ops facet_glue_build(facet_tool *tool)
         .stream_new = stream_new,
         .stream_free = stream_free,
         .stream_copy = stream_copy,
+        .stream_own = stream_own,
         .stream_attn = stream_attn,
         .stream_ffn = stream_ffn,
         .stream_look = stream_look,

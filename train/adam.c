@@ -52,14 +52,42 @@ static double squares(const facet_adam *adam, const facet_param *param, const fa
 
 // ---- life -------------------------------------------------------------------------------------
 
-// A bias counts as one more row of its projection, whose input is always 1.
+static double mean_square(const facet_adam *adam, const facet_param *param)
+{
+    const size_t n = facet_param_size(param);
+    return n > 0 && param->value ? squares(adam, param, param->value) / (double)n : 0;
+}
+
+// The matrix that a bias of attention is added to, or FACET_PARAM_ROLES.
+static uint32_t biased_role(uint32_t role)
+{
+    static const uint8_t pairs[][2] = {{FACET_ROLE_Q_BIAS, FACET_ROLE_Q},
+                                       {FACET_ROLE_K_BIAS, FACET_ROLE_K},
+                                       {FACET_ROLE_V_BIAS, FACET_ROLE_V}};
+    for (size_t i = 0; i < FACET_COUNT_OF(pairs); i++)
+        if (pairs[i][0] == role) return pairs[i][1];
+    return FACET_PARAM_ROLES;
+}
+
+// A down bias counts as one more row of its projection, whose input is always 1. A bias of q, k or
+// v counts as what it is added to: an output is a sum over normed inputs, each as large as its
+// gain, times a weight. Its own size will not do: Qwen2 has biases of some hundreds in a few
+// places, and a step that is small to them would drown all others.
 static double scale_of(const facet_adam *adam, const facet_param *param)
 {
+    const facet_net *net = adam->net;
     if (!adam->opts.relative) return 1;
     if (param->role == FACET_PARAM_DOWN_BIAS)
-        param = facet_net_param(adam->net, FACET_ROLE_DOWN, param->layer);
-    const size_t n = facet_param_size(param);
-    const double mean = n > 0 && param->value ? squares(adam, param, param->value) / (double)n : 0;
+        param = facet_net_param(net, FACET_ROLE_DOWN, param->layer);
+    double mean = 0;
+    const uint32_t biased = biased_role(param->role);
+    if (biased < FACET_PARAM_ROLES) {
+        const facet_param *gain = facet_net_param(net, FACET_ROLE_ATTN_NORM, param->layer);
+        mean = mean_square(adam, facet_net_param(net, biased, param->layer)) *
+               squares(adam, gain, gain->value);
+    } else {
+        mean = mean_square(adam, param);
+    }
     return mean > 0 ? sqrt(mean) : 1;
 }
 

@@ -14,8 +14,9 @@ typedef struct facet_adam_opts {
     double epsilon;      // added to the root of the latter
     double decay;        // decoupled: matrices shrink by rate * decay a step; vectors do not
     double clip;         // longest gradient, over all parameters; longer ones are scaled; 0: any
-    // The rate is a share of a parameter's size: of the root mean square that its values have when
-    // the optimiser is made, a down bias taking its projection's. Else it is absolute.
+    // The rate is a share of a parameter's size when the optimiser is made. Else it is absolute.
+    // Matrices and gains: the root mean square of their values. A down bias: its projection's. A
+    // bias of q, k or v: about that of the projection's outputs, which it is added to.
     bool relative;
     facet_pool *pool; // borrowed until free
     const facet_alloc *alloc;

@@ -9,7 +9,6 @@
 #define JUDGINGS   8u   // of a run, unless told otherwise
 #define WARM_UP    20u  // one step in so many
 #define RATE_FLOOR 0.05 // of the peak, at the end
-#define OWN_ROLES  FACET_PARAM_DOWN_BOTH
 
 // Samples with what the dense model makes of them.
 typedef struct course {
@@ -33,6 +32,7 @@ typedef struct distill {
     float *teacher;      // (max_tokens, d_model)
     float *best;         // (n_trained) values that judged best
     double best_loss;
+    bool ended; // by numbers that are not finite
     facet_distill_result result;
 } distill;
 
@@ -157,24 +157,50 @@ static void best_keep(distill *d)
     }
 }
 
-// Writes `best` to the caller's rows; parameters lie layer by layer, down before its bias.
+// The caller's place of a trained parameter.
+static float *place_of(const distill *d, const facet_param *param)
+{
+    const facet_distill_layer *layer = &d->data->layers[param->layer];
+    if (param->role == FACET_ROLE_DOWN) return layer->down;
+    if (param->role == FACET_PARAM_DOWN_BIAS) return layer->bias;
+    return facet_vectors_get(d->data->own, param->role, param->layer).data;
+}
+
+// Writes `best` to the caller's rows and vectors.
 static void best_give(const distill *d)
 {
     const float *from = d->best;
     for (uint32_t i = 0; i < d->net->n_params; i++) {
         const facet_param *param = &d->net->params[i];
         if (!param->grad) continue;
-        const facet_distill_layer *layer = &d->data->layers[param->layer];
         const size_t n = facet_param_size(param);
-        memcpy(param->role == FACET_ROLE_DOWN ? layer->down : layer->bias, from, n * sizeof *from);
+        memcpy(place_of(d, param), from, n * sizeof *from);
         from += n;
     }
+}
+
+// What came of a step or a judging. Numbers that are not finite end the training, which has not
+// failed for that; anything else is the caller's to hear.
+static facet_status end_or_fail(distill *d, facet_status status, const facet_err *why,
+                                facet_err *err)
+{
+    if (status != FACET_FAILED) {
+        if (status != FACET_OK && err) *err = *why;
+        return status;
+    }
+    d->ended = true;
+    facet_report_log(d->opts->report, FACET_LOG_WARN,
+                     "distill: loss or gradient is not finite at step %u; the best so far is kept",
+                     (unsigned)d->result.steps);
+    return FACET_OK;
 }
 
 static facet_status judge_again(distill *d, uint32_t n_steps, facet_err *err)
 {
     double loss;
-    FACET_TRY(judge(d, &loss, err));
+    facet_err why;
+    FACET_TRY(end_or_fail(d, judge(d, &loss, &why), &why, err));
+    if (d->ended) return FACET_OK;
     facet_report_log(d->opts->report, FACET_LOG_INFO,
                      "distill: step %u of %u, KL %.4f (%.4f before)", (unsigned)d->result.steps,
                      (unsigned)n_steps, loss, d->result.before);
@@ -199,25 +225,15 @@ static uint32_t steps_count(distill *d)
     return n < UINT32_MAX ? (uint32_t)n : UINT32_MAX;
 }
 
-// One step; *ended when the numbers went wrong, which the values have not felt.
-static facet_status train_step(distill *d, const facet_batch *batch, double rate, bool *ended,
-                               facet_err *err)
+// One step. When the numbers went wrong in it, the values have not felt it.
+static facet_status train_step(distill *d, const facet_batch *batch, double rate, facet_err *err)
 {
     double loss;
-    facet_err local;
+    facet_err why;
     facet_net_zero(d->net);
-    const facet_status status = facet_step_run(d->step, batch, &loss, &local);
-    if (status != FACET_OK && status != FACET_FAILED) {
-        if (err) *err = local;
-        return status;
-    }
-    *ended = status == FACET_FAILED || !isfinite(facet_adam_step(d->adam, rate));
-    if (*ended)
-        facet_report_log(d->opts->report, FACET_LOG_WARN,
-                         "distill: loss or gradient is not finite at step %u; the best rows so far "
-                         "are kept",
-                         (unsigned)d->result.steps);
-    return FACET_OK;
+    facet_status status = facet_step_run(d->step, batch, &loss, &why);
+    if (status == FACET_OK && !isfinite(facet_adam_step(d->adam, rate))) status = FACET_FAILED;
+    return end_or_fail(d, status, &why, err);
 }
 
 static facet_status train(distill *d, facet_err *err)
@@ -239,14 +255,14 @@ static facet_status train(distill *d, facet_err *err)
             // A last, smaller batch weighs as little as it is small.
             batch.scale = 1.0f / (float)d->opts->batch_tokens;
             batch.backward = true;
-            bool ended;
             const double rate = facet_schedule_rate(&schedule, d->result.steps);
-            FACET_TRY(train_step(d, &batch, rate, &ended, err));
-            if (ended) return FACET_OK;
+            FACET_TRY(train_step(d, &batch, rate, err));
+            if (d->ended) return FACET_OK;
             d->result.steps++;
             d->result.tokens += batch.n_tokens;
             if (d->result.steps % every == 0 || d->result.steps == n_steps)
                 FACET_TRY(judge_again(d, n_steps, err));
+            if (d->ended) return FACET_OK;
         }
     }
     return FACET_OK;
@@ -263,8 +279,12 @@ static facet_status net_init(distill *d, facet_err *err)
         const facet_distill_layer *layer = &d->data->layers[i];
         custom[i] = (facet_ffn_custom){layer->kept, layer->n_kept, layer->down, layer->bias};
     }
-    const facet_net_opts opts = {
-        .custom = custom, .train = OWN_ROLES, .pool = d->pool, .alloc = d->opts->alloc};
+    const facet_vectors *own = d->data->own;
+    const facet_net_opts opts = {.custom = custom,
+                                 .vectors = own,
+                                 .train = FACET_PARAM_DOWN_BOTH | (own ? own->roles : 0),
+                                 .pool = d->pool,
+                                 .alloc = d->opts->alloc};
     const facet_status status = facet_net_new(d->data->model, &opts, &d->net, err);
     facet_mem_free(d->opts->alloc, custom);
     return status;

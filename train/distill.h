@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// Distils the dense model into a pruned one: the rows and biases of its down projections learn to
-// give the dense model's next-token distribution (KL), everything else stays. In: model, channel
-// sets, rows to start from, samples to learn from and samples to judge by. Out: rows that judge
-// best, never worse than those at the start. Here is the whole job; it knows no file and no bundle.
+// Distils the dense model into a pruned one: the rows and biases of its down projections, and
+// vectors of its own, learn to give the dense model's next-token distribution (KL), everything else
+// stays. In: model, channel sets, rows and vectors to start from, samples to learn from and samples
+// to judge by. Out: rows and vectors that judge best, never worse than those at the start. Here is
+// the whole job; it knows no file and no bundle.
 #ifndef FACET_TRAIN_DISTILL_H
 #define FACET_TRAIN_DISTILL_H
 
 #include "base/report.h"
 #include "model/model.h"
 #include "model/samples.h"
+#include "model/vectors.h"
 
 typedef struct facet_distill_layer {
     const uint32_t *kept; // (n_kept) channels, ascending
@@ -22,6 +24,7 @@ typedef struct facet_distill_data {
     const facet_model *model;
     const facet_distill_layer *layers; // (n_layers)
     const facet_samples *train, *judge;
+    facet_vectors *own; // those that are there are changed in place; NULL: the model's stay
 } facet_distill_data;
 
 typedef struct facet_distill_opts {
@@ -29,7 +32,7 @@ typedef struct facet_distill_opts {
     uint32_t max_steps;    // 0: as many as the passes have
     uint32_t batch_tokens; // of a step: whole samples up to this, or one longer sample
     uint32_t judge_every;  // steps; 0: eight times in all
-    double rate;           // peak, as a share of each projection's root mean square
+    double rate;           // peak, as a share of each parameter's size (train/adam.h)
     uint64_t seed;         // of the order of samples
     uint32_t n_threads;    // 0: the cores this process may use
     const facet_alloc *alloc;
@@ -42,13 +45,13 @@ typedef struct facet_distill_opts {
 typedef struct facet_distill_result {
     double before, after; // mean KL of a judging token, in nats
     uint32_t steps;       // taken
-    uint32_t best_step;   // steps that the rows given back have seen; 0: they are those put in
+    uint32_t best_step;   // steps that what is given back has seen; 0: it is what was put in
     uint64_t tokens;      // seen in training, repeats counted
 } facet_distill_result;
 
-// A loss or a gradient that is not finite ends the training with a warning and the best rows so
-// far. On failure, FACET_INTERRUPTED included, rows and biases are as they were. Results do not
-// depend on n_threads.
+// A loss or a gradient that is not finite ends the training with a warning and the best values so
+// far. On failure, FACET_INTERRUPTED included, rows, biases and vectors are as they were. Results
+// do not depend on n_threads.
 facet_status facet_distill(const facet_distill_data *data, const facet_distill_opts *opts,
                            facet_distill_result *result, facet_err *err);
 

@@ -14,15 +14,6 @@ facet_param *facet_net_param(const facet_net *net, uint32_t role, uint32_t layer
     return net->index[(of_layer(role) ? (size_t)layer : 0) * FACET_PARAM_ROLES + role];
 }
 
-static bool is_gain(uint32_t role)
-{
-    return FACET_PARAM_BIT(role) &
-           (FACET_PARAM_BIT(FACET_ROLE_OUT_NORM) | FACET_PARAM_BIT(FACET_ROLE_ATTN_NORM) |
-            FACET_PARAM_BIT(FACET_ROLE_FFN_NORM) | FACET_PARAM_BIT(FACET_ROLE_ATTN_POST) |
-            FACET_PARAM_BIT(FACET_ROLE_FFN_POST) | FACET_PARAM_BIT(FACET_ROLE_Q_NORM) |
-            FACET_PARAM_BIT(FACET_ROLE_K_NORM));
-}
-
 // ---- filling ----------------------------------------------------------------------------------
 
 // Source rows go through floats of a thread, ROWS at a time: a transposed matrix then writes whole
@@ -34,7 +25,6 @@ typedef struct fill_job {
     const uint32_t *kept; // rows (of gate and up) or columns (of down) that count; NULL: all
     bool transposed;      // down: the source's columns are our rows
     facet_param *param;
-    facet_real offset;
     float *lanes; // (threads, ROWS, columns of the source)
 } fill_job;
 
@@ -58,7 +48,7 @@ static void fill_item(void *ctx, uint32_t thread, uint64_t item)
         return;
     }
     for (size_t i = 0; i < n * columns; i++)
-        param->value[first * columns + i] = (facet_real)lane[i] + job->offset;
+        param->value[first * columns + i] = (facet_real)lane[i];
 }
 
 static void fill_floats(facet_param *param, const float *values)
@@ -68,27 +58,38 @@ static void fill_floats(facet_param *param, const float *values)
         param->value[i] = (facet_real)values[i];
 }
 
+// The caller's values of a parameter, or NULL.
+static const float *given(const facet_net_opts *opts, const facet_ffn_custom *custom,
+                          const facet_param *param)
+{
+    if (param->role == FACET_PARAM_DOWN_BIAS) return custom->bias;
+    if (param->role == FACET_ROLE_DOWN) return custom->down;
+    return opts->vectors ? facet_vectors_get(opts->vectors, param->role, param->layer).data : NULL;
+}
+
 static void fill(const facet_net_opts *opts, const facet_model *model, facet_param *param,
                  float *lanes)
 {
     static const facet_ffn_custom none = {0};
     const facet_ffn_custom *custom = opts->custom ? &opts->custom[param->layer] : &none;
+    const float *values = given(opts, custom, param);
     const uint32_t role = param->role;
-    if (role == FACET_PARAM_DOWN_BIAS) {
-        fill_floats(param, custom->bias);
+    if (values || role == FACET_PARAM_DOWN_BIAS) {
+        fill_floats(param, values);
         return;
     }
-    if (role == FACET_ROLE_DOWN && custom->down) {
-        fill_floats(param, custom->down);
+    const facet_tensor *tensor = facet_model_tensor(model, (facet_role)role, param->layer);
+    if (FACET_ROLES_VECTOR & FACET_PARAM_BIT(role)) {
+        facet_vector_read(model, (facet_role)role, tensor, lanes);
+        fill_floats(param, lanes);
         return;
     }
     const bool down = role == FACET_ROLE_DOWN;
     const bool pruned = down || role == FACET_ROLE_GATE || role == FACET_ROLE_UP;
-    fill_job job = {.tensor = facet_model_tensor(model, (facet_role)role, param->layer),
+    fill_job job = {.tensor = tensor,
                     .kept = pruned ? custom->kept : NULL,
                     .transposed = down,
                     .param = param,
-                    .offset = is_gain(role) ? (facet_real)model->hp.norm_offset : 0,
                     .lanes = lanes};
     const size_t n_rows = down ? param->cols : param->rows;
     facet_each(opts->pool, (n_rows + ROWS - 1) / ROWS, fill_item, &job);

@@ -35,6 +35,8 @@ typedef struct facet_net_opts {
     // layer's `down` NULL: the model's rows; its `bias` NULL: zero where biases are trained, none
     // otherwise.
     const facet_ffn_custom *custom;
+    // Vectors to start from in place of the model's, or NULL.
+    const facet_vectors *vectors;
     uint32_t train;   // roles that get gradients, FACET_PARAM_BIT
     facet_pool *pool; // for the time of the call
     const facet_alloc *alloc;

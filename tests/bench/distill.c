@@ -21,6 +21,7 @@
 #include "base/clock.h"
 #include "base/memory.h"
 #include "base/random.h"
+#include "compiler/build_tune.h"
 #include "compiler/compensate.h"
 #include "train/adam.h"
 #include "train/distill.h"
@@ -98,8 +99,11 @@ static int speed(int argc, char **argv)
     facet_step *step;
     facet_adam *adam;
     check(facet_pool_new(n_threads, NULL, &pool, &err), &err);
-    check(facet_net_new(model, &(facet_net_opts){custom, FACET_PARAM_DOWN_BOTH, pool, NULL}, &net,
-                        &err),
+    check(facet_net_new(model,
+                        &(facet_net_opts){.custom = custom,
+                                          .train = FACET_PARAM_DOWN_BOTH | FACET_OWN_ROLES,
+                                          .pool = pool},
+                        &net, &err),
           &err);
     const facet_step_opts step_opts = {
         .max_tokens = n_tokens, .longest = length, .distill = true, .pool = pool};
@@ -264,7 +268,7 @@ static void rows_start(family *f, bool refit)
 }
 
 // Perplexity of the judging samples over the dense model's.
-static double ppl_ratio(const family *f)
+static double ppl_ratio(const family *f, const facet_vectors *vectors)
 {
     double nats[2];
     uint64_t scored = 1;
@@ -272,6 +276,7 @@ static double ppl_ratio(const family *f)
         facet_err err;
         facet_stream *stream;
         check(facet_stream_new(f->model, &f->parts[1], NULL, &stream, &err), &err);
+        if (own) facet_stream_own(stream, vectors);
         for (uint32_t layer = 0; layer < f->model->hp.n_layers; layer++) {
             const facet_distill_layer *l = &f->layers[layer];
             const facet_ffn_custom custom = {l->kept, l->n_kept, l->down, l->bias};
@@ -303,15 +308,18 @@ static void run_rate(family *f, double rate, uint32_t epochs, uint32_t batch_tok
     if (batch_tokens) opts.batch_tokens = batch_tokens;
     opts.report = &report;
     facet_distill_result result;
-    const facet_distill_data data = {f->model, f->layers, &f->parts[0], &f->parts[1]};
+    facet_vectors own;
+    check(facet_vectors_init(&own, f->model, FACET_OWN_ROLES, NULL, &err), &err);
+    const facet_distill_data data = {f->model, f->layers, &f->parts[0], &f->parts[1], &own};
     check(facet_distill(&data, &opts, &result, &err), &err);
     const double seconds = facet_clock_seconds(begin);
     printf("rate %g, %u epochs of %u-token batches: KL %.4f to %.4f (step %u of %u), perplexity "
            "over dense %.4f, %.0f s, %.0f tokens/s with all\n",
            opts.rate, opts.epochs, opts.batch_tokens, result.before, result.after, result.best_step,
-           result.steps, ppl_ratio(f), seconds, (double)result.tokens / seconds);
+           result.steps, ppl_ratio(f, &own), seconds, (double)result.tokens / seconds);
     for (uint32_t i = 0; i < n_layers; i++)
         memcpy(f->layers[i].down, start + i * n, n * sizeof *start);
+    facet_vectors_fini(&own);
     free(start);
 }
 
@@ -335,7 +343,8 @@ static int run(int argc, char **argv)
     rows_start(&f, refit > 0);
     printf("%s: learn %llu tokens, judge %llu; start: perplexity over dense %.4f (%.0f s)\n",
            argv[4], (unsigned long long)f.parts[0].n_tokens,
-           (unsigned long long)f.parts[1].n_tokens, ppl_ratio(&f), facet_clock_seconds(begin));
+           (unsigned long long)f.parts[1].n_tokens, ppl_ratio(&f, NULL),
+           facet_clock_seconds(begin));
     for (char *rate = strtok(argv[9], ","); rate; rate = strtok(NULL, ","))
         run_rate(&f, atof(rate), (uint32_t)atoi(argv[8]), argc > 10 ? (uint32_t)atoi(argv[10]) : 0);
     return 0;

@@ -14,8 +14,9 @@
 #include "kernels/abi.h"
 #include "tests/support/failing.h"
 
-#define LAYERS 2u
-#define FF     100u // four tiles, the last one ragged: 4 channels
+#define LAYERS         2u
+#define FF             100u // four tiles, the last one ragged: 4 channels
+#define FAMILY_ENTRIES 9u
 
 static facet_entry *add(facet_entry *e, const char *name, uint32_t layer, const char *pack,
                         uint32_t rows, uint32_t cols, uint64_t *end)
@@ -93,14 +94,18 @@ static void add_families(facet_manifest *m, uint64_t *end)
                                              .n_channels = numbers(m, 2, kept),
                                              .n_runs = numbers(m, 2, two),
                                              .runs = numbers(m, 6, some),
-                                             .n_entries = 5};
-    facet_entry *e = facet_arena_new(&m->arena, 5, sizeof *e);
+                                             .n_entries = FAMILY_ENTRIES};
+    facet_entry *e = facet_arena_new(&m->arena, FAMILY_ENTRIES, sizeof *e);
     m->families[1].entries = e;
     e = add(e, "down", 0, "Q6_0", 64, 64, end);
     e = add(e, "down_bias", 0, "F32", 1, 64, end);
+    e = add(e, "attn_norm", 0, "F32", 1, 64, end);
+    e = add(e, "ffn_norm", 0, "F32", 1, 64, end);
+    e = add(e, "q_bias", 0, "F32", 1, 64, end);
     e = add(e, "scores", 0, "F32", 1, FF, end);
     e = add(e, "down", 1, "Q8_0", 64, 64, end);
-    add(e, "scores", 1, "F32", 1, FF, end);
+    e = add(e, "scores", 1, "F32", 1, FF, end);
+    add(e, "out_norm", LAYERS, "F32", 1, 64, end);
     m->families[1].extra_bytes = *end;
 }
 
@@ -215,6 +220,9 @@ static void canonical(void **state)
     facet_mem_free(NULL, second);
 }
 
+// The head of a family's own vector.
+#define OWN "\"ffn_norm\", \"layer\": 0, \"pack\": "
+
 static void refusals(void **state)
 {
     static const struct {
@@ -268,6 +276,23 @@ static void refusals(void **state)
         {"families/prose.bin", "[0, 1, 3, 1]", "[0, 4294967295, 3, 1]", FACET_BAD_FILE},
         {"families/prose.bin", "Q6_0", "Q6_K", FACET_BAD_FILE},
         {"families/prose.bin", "\"down_bias\"", "\"down\"", FACET_BAD_FILE},
+        {"families/prose.bin", "\"attn_norm\"", "\"ffn_norm\"", FACET_BAD_FILE},
+        {"families/prose.bin", "\"attn_norm\"", "\"attn_post\"", FACET_BAD_FILE}, // not shared
+        {"families/prose.bin", "\"attn_norm\"", "\"q_norm\"", FACET_BAD_FILE},
+        {"families/prose.bin", "\"attn_norm\"", "\"q\"", FACET_BAD_FILE},
+        {"families/prose.bin", "\"q_bias\"", "\"k_bias\"", FACET_BAD_FILE},
+        {"families/prose.bin", "\"q_bias\"", "\"o_bias\"", FACET_BAD_FILE},
+        {"families/prose.bin", "\"q_bias\"", "\"out_norm\"", FACET_BAD_FILE},
+        {"families/prose.bin", "\"out_norm\"", "\"ffn_norm\"", FACET_BAD_FILE},
+        {"families/prose.bin", "\"out_norm\", \"layer\": 2", "\"out_norm\", \"layer\": 1",
+         FACET_BAD_FILE},
+        {"families/prose.bin", OWN "\"F32\"", OWN "\"F16\"", FACET_BAD_FILE},
+        {"families/prose.bin", OWN "\"F32\", \"rows\": 1", OWN "\"F32\", \"rows\": 2",
+         FACET_BAD_FILE},
+        {"families/prose.bin", OWN "\"F32\", \"rows\": 1, \"cols\": 64",
+         OWN "\"F32\", \"rows\": 1, \"cols\": 65", FACET_BAD_FILE},
+        {"families/prose.bin", OWN "\"F32\", \"rows\": 1, \"cols\": 64, \"offset\": ",
+         OWN "\"F32\", \"rows\": 1, \"cols\": 64, \"offset\": 1", FACET_BAD_FILE},
         {"\"scores\"", "\"cols\": 100", "\"cols\": 128", FACET_BAD_FILE},
         {"\"scores\"", "F32", "F16", FACET_BAD_FILE},
         {"\"scores\"", "\"layer\": 0", "\"layer\": 1", FACET_BAD_FILE},
@@ -302,8 +327,8 @@ static void refusals(void **state)
     free(text);
 }
 
-// Scores are optional: a bundle that was built before them is read.
-static void without_scores(void **state)
+// Scores and own vectors are optional: a bundle that was built before them is read.
+static void without_scores_and_vectors(void **state)
 {
     (void)state;
     facet_manifest m;
@@ -314,7 +339,8 @@ static void without_scores(void **state)
         facet_manifest_entry(family->entries, family->n_entries, 1, FACET_ENTRY_SCORES));
     uint32_t kept = 0;
     for (uint32_t i = 0; i < family->n_entries; i++) {
-        if (strcmp(family->entries[i].name, FACET_ENTRY_SCORES) != 0)
+        const char *name = family->entries[i].name;
+        if (strcmp(name, FACET_ENTRY_SCORES) != 0 && !facet_manifest_own_vector(name))
             family->entries[kept++] = family->entries[i];
     }
     family->n_entries = kept;
@@ -401,10 +427,13 @@ static void failing_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(canonical),      cmocka_unit_test(refusals),
-        cmocka_unit_test(truncations),    cmocka_unit_test(names),
-        cmocka_unit_test(packs),          cmocka_unit_test(failing_memory),
-        cmocka_unit_test(without_scores),
+        cmocka_unit_test(canonical),
+        cmocka_unit_test(refusals),
+        cmocka_unit_test(truncations),
+        cmocka_unit_test(names),
+        cmocka_unit_test(packs),
+        cmocka_unit_test(failing_memory),
+        cmocka_unit_test(without_scores_and_vectors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -235,6 +235,62 @@ static void test_custom_all(void **state)
     }
 }
 
+// A copy of the model whose vectors of `roles` are other ones.
+static facet_model *changed_model(facet_memory_kind kind, uint32_t roles)
+{
+    facet_model *model = facet_memory_model_new(kind, 5);
+    for (uint32_t layer = 0; layer < model->hp.n_layers; layer++)
+        for (uint32_t role = 0; role < FACET_ROLE_COUNT; role++) {
+            const facet_tensor *tensor = facet_model_tensor(model, (facet_role)role, layer);
+            const bool once = role < FACET_ROLE_ATTN_NORM && layer > 0;
+            if (!tensor || once || !(roles & FACET_ROLE_BIT(role))) continue;
+            float *data = facet_memory_model_data(model, (facet_role)role, layer);
+            for (uint64_t i = 0; i < tensor->dims[0]; i++)
+                data[i] += 0.1f * (float)(i % 5);
+        }
+    return model;
+}
+
+// Vectors of one's own are the model that has them, bit for bit, in the stream, its copies and its
+// losses; without them the stream is the model's again.
+static void test_own(void **state)
+{
+    (void)state;
+    const uint32_t sets[] = {FACET_ROLES_VECTOR, FACET_ROLES_BIAS,
+                             FACET_ROLE_BIT(FACET_ROLE_OUT_NORM)};
+    const size_t bytes = N_TOKENS * D * sizeof(float);
+    for (int kind = 0; kind < FACET_MEMORY_COUNT; kind++)
+        for (size_t set = 0; set < FACET_COUNT_OF(sets); set++) {
+            facet_model *model = facet_memory_model_new((facet_memory_kind)kind, 5);
+            facet_model *changed = changed_model((facet_memory_kind)kind, sets[set]);
+            facet_vectors own;
+            assert_int_equal(facet_vectors_init(&own, changed, sets[set], NULL, NULL), FACET_OK);
+            facet_stream *streams[] = {stream_of(model, &samples, 2), NULL,
+                                       stream_of(changed, &samples, 2),
+                                       stream_of(model, &samples, 2)};
+            facet_stream_own(streams[0], &own);
+            assert_int_equal(facet_stream_copy(streams[0], &streams[1], NULL), FACET_OK);
+            facet_stream_own(streams[3], &own);
+            facet_stream_own(streams[3], NULL);
+            double nats[4];
+            for (int i = 0; i < 4; i++) {
+                uint64_t scored;
+                run_to(streams[i], 3);
+                assert_int_equal(facet_stream_nll(streams[i], &nats[i], &scored, NULL, NULL),
+                                 FACET_OK);
+            }
+            assert_memory_equal(facet_stream_x(streams[0]), facet_stream_x(streams[2]), bytes);
+            assert_memory_equal(facet_stream_x(streams[1]), facet_stream_x(streams[2]), bytes);
+            assert_true(nats[0] == nats[2] && nats[1] == nats[2]);
+            assert_true(own.roles == 0 || nats[3] != nats[2]);
+            for (int i = 0; i < 4; i++)
+                facet_stream_free(streams[i]);
+            facet_vectors_fini(&own);
+            facet_memory_model_free(changed);
+            facet_memory_model_free(model);
+        }
+}
+
 // Losses and best ids follow from the logits, over more than one block of the vocabulary.
 static void test_head(void **state)
 {
@@ -333,10 +389,10 @@ int main(void)
     for (uint32_t i = 0; i < N_TOKENS; i++)
         tokens[i] = (i * 7919u + i * i * 31u) % VOCAB;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_taps),    cmocka_unit_test(test_look_kept_then_add),
-        cmocka_unit_test(test_custom),  cmocka_unit_test(test_custom_all),
-        cmocka_unit_test(test_head),    cmocka_unit_test(test_independence),
-        cmocka_unit_test(test_batches),
+        cmocka_unit_test(test_taps),         cmocka_unit_test(test_look_kept_then_add),
+        cmocka_unit_test(test_custom),       cmocka_unit_test(test_custom_all),
+        cmocka_unit_test(test_own),          cmocka_unit_test(test_head),
+        cmocka_unit_test(test_independence), cmocka_unit_test(test_batches),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -80,80 +80,6 @@ static float *take(const fixture *f, facet_session *s)
     return scores;
 }
 
-// ---- the tiny model as predict/ wants it --------------------------------------------------------
-
-typedef struct wrapped {
-    facet_model model;
-    facet_tensor tensors[64];
-    const facet_tensor *roles[5 * FACET_ROLE_COUNT];
-} wrapped;
-
-static void add(wrapped *w, facet_role role, uint32_t layer, const void *data, uint32_t rows,
-                uint32_t cols)
-{
-    const size_t row = role < FACET_ROLE_ATTN_NORM ? 0 : (size_t)layer + 1;
-    facet_tensor *tensor = &w->tensors[w->model.n_tensors++];
-    *tensor = (facet_tensor){.name = "tensor",
-                             .dtype = FACET_DTYPE_F32,
-                             .n_dims = rows == 1 ? 1 : 2,
-                             .dims = {cols, rows, 1, 1},
-                             .data = data,
-                             .bytes = (uint64_t)rows * cols * sizeof(float)};
-    w->roles[row * FACET_ROLE_COUNT + role] = tensor;
-}
-
-static void add_mat(wrapped *w, facet_role role, uint32_t layer, const tiny_mat *m)
-{
-    add(w, role, layer, m->data, m->rows, m->cols);
-}
-
-static void wrap(const tiny *t, wrapped *w)
-{
-    const tiny_opts *o = &t->opts;
-    *w = (wrapped){.model = {.path = "tiny",
-                             .format = "gguf",
-                             .arch = "llama",
-                             .name = "",
-                             .tensors = w->tensors,
-                             .roles = w->roles,
-                             .tied = true,
-                             .tensor_norms_are_f32 = true,
-                             .hp = {.n_layers = o->n_layers,
-                                    .d_model = o->d_model,
-                                    .d_ff = o->d_ff,
-                                    .n_heads = o->n_heads,
-                                    .n_kv_heads = o->n_kv_heads,
-                                    .head_dim = o->head_dim,
-                                    .n_vocab = t->n_vocab,
-                                    .n_ctx = o->n_ctx,
-                                    .rotary = FACET_ROTARY_NORMAL,
-                                    .act = FACET_GATE_SILU,
-                                    .rope_dims = o->rope_dims,
-                                    .rms_eps = 1e-5f,
-                                    .rope_base = 10000,
-                                    .rope_base_local = 10000,
-                                    .rope_scale = 1,
-                                    .attn_scale = (float)(1.0 / sqrt(o->head_dim)),
-                                    .embed_scale = 1}}};
-    for (uint32_t layer = 0; layer < o->n_layers; layer++) {
-        const tiny_layer *l = &t->layers[layer];
-        add(w, FACET_ROLE_ATTN_NORM, layer, l->attn_norm, 1, o->d_model);
-        add(w, FACET_ROLE_FFN_NORM, layer, l->ffn_norm, 1, o->d_model);
-        add_mat(w, FACET_ROLE_Q, layer, &l->q);
-        add_mat(w, FACET_ROLE_K, layer, &l->k);
-        add_mat(w, FACET_ROLE_V, layer, &l->v);
-        add_mat(w, FACET_ROLE_O, layer, &l->o);
-        add_mat(w, FACET_ROLE_GATE, layer, &l->gate);
-        add_mat(w, FACET_ROLE_UP, layer, &l->up);
-        add_mat(w, FACET_ROLE_DOWN, layer, &l->down);
-    }
-    add_mat(w, FACET_ROLE_TOKEN_EMBD, 0, &t->embed);
-    add(w, FACET_ROLE_OUT_NORM, 0, t->out_norm, 1, o->d_model);
-    w->roles[FACET_ROLE_HEAD] = w->roles[FACET_ROLE_TOKEN_EMBD];
-}
-
-// ---- tests --------------------------------------------------------------------------------------
-
 // The largest relative error of a layer's vector of statistics.
 static double distance_from_predict(bool attention)
 {
@@ -161,13 +87,11 @@ static double distance_from_predict(bool attention)
     make(&f, &tiny_plain, attention);
     uint32_t length = TOKENS;
     const facet_samples samples = {f.tokens, &length, 1, TOKENS, NULL, NULL};
-    wrapped *w = malloc(sizeof *w);
+    facet_model *model = tiny_wrap(f.t);
     float *want = malloc(f.n * sizeof *want);
     facet_err err;
-    assert_non_null(w);
     assert_non_null(want);
-    wrap(f.t, w);
-    ok(facet_predict(&w->model, &samples, NULL, want, &err), &err);
+    ok(facet_predict(model, &samples, NULL, want, &err), &err);
     facet_session *s = session(&f, "dense", 2, NULL);
     // 65 leaves a chunk of one token, which takes the single-token path.
     ok(facet_session_prefill(s, f.tokens, 65, NULL, &err), &err);
@@ -189,7 +113,7 @@ static double distance_from_predict(bool attention)
     facet_session_free(s);
     free(got);
     free(want);
-    free(w);
+    free(model);
     drop(&f);
     return worst;
 }

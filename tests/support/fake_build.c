@@ -22,6 +22,7 @@ typedef struct stream {
     const facet_samples *samples;
     float *x; // (n_tokens, d)
     uint32_t layer;
+    const facet_vectors *own; // of which the gain in front of the FFN counts, the model's do not
 } stream;
 
 static facet_status stream_new(void *ctx, const facet_model *model, const facet_samples *samples,
@@ -30,7 +31,7 @@ static facet_status stream_new(void *ctx, const facet_model *model, const facet_
     (void)ctx, (void)err;
     stream *s = calloc(1, sizeof *s);
     const uint32_t d = model->hp.d_model;
-    *s = (stream){model, samples, calloc(samples->n_tokens * d, sizeof(float)), 0};
+    *s = (stream){model, samples, calloc(samples->n_tokens * d, sizeof(float)), 0, NULL};
     for (uint64_t t = 0; t < samples->n_tokens; t++)
         facet_tensor_row(facet_model_tensor(model, FACET_ROLE_TOKEN_EMBD, 0), samples->tokens[t],
                          s->x + t * d);
@@ -58,6 +59,12 @@ static facet_status stream_copy(void *ctx, const void *ptr, void **out, facet_er
     return FACET_OK;
 }
 
+static void stream_own(void *ctx, void *ptr, const facet_vectors *own)
+{
+    (void)ctx;
+    ((stream *)ptr)->own = own;
+}
+
 static facet_status stream_attn(void *ctx, void *ptr, facet_err *err)
 {
     (void)ctx, (void)ptr, (void)err;
@@ -79,8 +86,10 @@ static void ffn_in(const stream *s, uint64_t t, float *xn, float *z)
     double sum = 1e-6;
     for (uint32_t i = 0; i < d; i++)
         sum += (double)(s->x[t * d + i] * s->x[t * d + i]) / d;
+    const float *gain =
+        s->own ? facet_vectors_get(s->own, FACET_ROLE_FFN_NORM, s->layer).data : NULL;
     for (uint32_t i = 0; i < d; i++)
-        xn[i] = s->x[t * d + i] / (float)sqrt(sum);
+        xn[i] = s->x[t * d + i] / (float)sqrt(sum) * (gain ? gain[i] : 1);
     for (uint32_t j = 0; j < s->model->hp.d_ff; j++) {
         const float g = dot_row(facet_model_tensor(s->model, FACET_ROLE_GATE, s->layer), j, xn);
         const float u = dot_row(facet_model_tensor(s->model, FACET_ROLE_UP, s->layer), j, xn);
@@ -223,6 +232,7 @@ facet_build_ops facet_fake_ops(facet_fake_build *f)
                              .stream_new = stream_new,
                              .stream_free = stream_free,
                              .stream_copy = stream_copy,
+                             .stream_own = stream_own,
                              .stream_attn = stream_attn,
                              .stream_ffn = stream_ffn,
                              .stream_look = stream_look,
@@ -239,12 +249,20 @@ facet_build_ops facet_fake_ops(facet_fake_build *f)
 
 facet_model *facet_fake_model(const char *box, const char *type, const char *f)
 {
+    return facet_fake_model_of("llama", box, type, f);
+}
+
+facet_model *facet_fake_model_of(const char *arch, const char *box, const char *type, const char *f)
+{
     char script[4096], path[128];
     const char *source = getenv("FACET_SOURCE");
     snprintf(script, sizeof script, "%s/tests/support/gen_model.py", source ? source : ".");
-    snprintf(path, sizeof path, "%s/%s-%s.gguf", box, type, f);
-    const char *const argv[] = {"/usr/bin/python3", script, "--type", type, "--f", f,
-                                "--layers",         "2",    "-o",     path, NULL};
+    const bool directory = strcmp(arch, "gemma3") == 0;
+    const char *format = directory ? "safetensors" : "gguf";
+    snprintf(path, sizeof path, "%s/%s-%s-%s.%s", box, arch, type, f, format);
+    const char *const argv[] = {
+        "/usr/bin/python3", script, "--arch",   arch,   "--type", type, "--f", f,
+        "--layers",         "2",    "--format", format, "-o",     path, NULL};
     facet_process_result result;
     facet_err err;
     facet_model *model = NULL;

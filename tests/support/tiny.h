@@ -7,6 +7,7 @@
 #include "cache/manifest.h"
 #include "compiler/pack.h"
 #include "kernels/abi.h"
+#include "model/model.h"
 
 #define TINY_FAMILIES 4u
 
@@ -42,26 +43,50 @@ typedef struct tiny_down {
     float *bias;   // (d_model)
 } tiny_down;
 
+// The vectors of a layer that a family may have of its own.
+typedef enum tiny_vector {
+    TINY_ATTN_NORM,
+    TINY_FFN_NORM,
+    TINY_Q_BIAS,
+    TINY_K_BIAS,
+    TINY_V_BIAS,
+    TINY_ATTN_POST,
+    TINY_FFN_POST,
+    TINY_VECTORS
+} tiny_vector;
+
 typedef struct tiny_layer {
     tiny_mat q, k, v, o, gate, up, down;
-    float *attn_norm, *ffn_norm, *q_bias, *k_bias, *v_bias, *o_bias, *q_norm, *k_norm, *attn_post,
-        *ffn_post;
+    float *vectors[TINY_FAMILIES][TINY_VECTORS]; // [0]: shared; NULL: none, the shared one
+    float *o_bias, *q_norm, *k_norm;
     uint32_t *perm;               // (round32(d_ff)) NULL: identity
     tiny_down own[TINY_FAMILIES]; // [0] unused: dense
 } tiny_layer;
 
 // Families: dense, "all" (every tile), "some" (every other tile), "one" (the last tile). Scores in
-// the bundle are 1 for a family's kept channels and 0 for the others.
+// the bundle are 1 for a family's kept channels and 0 for the others. "some" has vectors of its own
+// wherever the model has any, "one" has no layer's but the last norm.
 typedef struct tiny {
     tiny_opts opts;
     uint32_t n_vocab, n_tiles;
     tiny_mat embed, head;
-    float *out_norm, *rope_factors;
+    float *out_norm[TINY_FAMILIES]; // as vectors
+    float *rope_factors;
     tiny_layer *layers;
     uint8_t kept[TINY_FAMILIES][256]; // by tile
 } tiny;
 
 extern const char *const tiny_family_names[TINY_FAMILIES];
+
+// The model that it is, borrowed from it, for matrices that are F32 all. Release with free.
+facet_model *tiny_wrap(const tiny *t);
+
+// A vector's role, the name of its entry, and its length.
+facet_role tiny_vector_role(tiny_vector vector);
+const char *tiny_vector_name(tiny_vector vector);
+uint32_t tiny_vector_size(const tiny_opts *opts, tiny_vector vector);
+// What a family reads: its own vector, or the shared one, or NULL.
+const float *tiny_vector_of(const tiny_layer *layer, uint32_t family, tiny_vector vector);
 
 tiny *tiny_new(const tiny_opts *opts);
 void tiny_free(tiny *t);

@@ -130,25 +130,26 @@ static void put_gate_up(pile *p, const tiny *t, const tiny_layer *l, uint32_t la
         at = put_tile(t, l, &l->up, i, put_tile(t, l, &l->gate, i, at));
 }
 
+// The shared vectors (family 0) or those that a family has of its own.
+static void put_vectors(pile *p, const tiny *t, uint32_t layer, uint32_t family)
+{
+    for (uint32_t v = 0; v < TINY_VECTORS; v++)
+        put_raw(p, tiny_vector_name(v), layer, "F32", tiny_vector_size(&t->opts, v),
+                t->layers[layer].vectors[family][v]);
+}
+
 static void put_layer(pile *p, const tiny *t, uint32_t layer)
 {
     const tiny_opts *o = &t->opts;
     const tiny_layer *l = &t->layers[layer];
-    const uint32_t d = o->d_model, q = o->n_heads * o->head_dim, kv = o->n_kv_heads * o->head_dim;
-    put_raw(p, "attn_norm", layer, "F32", d, l->attn_norm);
+    put_vectors(p, t, layer, 0);
     put_mat(p, "q", layer, &l->q);
     put_mat(p, "k", layer, &l->k);
     put_mat(p, "v", layer, &l->v);
     put_mat(p, "o", layer, &l->o);
-    put_raw(p, "q_bias", layer, "F32", q, l->q_bias);
-    put_raw(p, "k_bias", layer, "F32", kv, l->k_bias);
-    put_raw(p, "v_bias", layer, "F32", kv, l->v_bias);
-    put_raw(p, "o_bias", layer, "F32", d, l->o_bias);
+    put_raw(p, "o_bias", layer, "F32", o->d_model, l->o_bias);
     put_raw(p, "q_norm", layer, "F32", o->head_dim, l->q_norm);
     put_raw(p, "k_norm", layer, "F32", o->head_dim, l->k_norm);
-    put_raw(p, "attn_post", layer, "F32", d, l->attn_post);
-    put_raw(p, "ffn_norm", layer, "F32", d, l->ffn_norm);
-    put_raw(p, "ffn_post", layer, "F32", d, l->ffn_post);
     put_gate_up(p, t, l, layer);
     put_mat(p, "down", layer, &l->down);
     put_raw(p, "perm", layer, FACET_PACK_NAME_U32, t->n_tiles * FACET_TILE, l->perm);
@@ -159,7 +160,7 @@ static void put_weights(pile *p, const tiny *t)
     const uint32_t n = t->opts.n_layers;
     put_mat(p, "token_embd", n, &t->embed);
     if (t->head.values) put_mat(p, "head", n, &t->head);
-    put_raw(p, "out_norm", n, "F32", t->opts.d_model, t->out_norm);
+    put_raw(p, "out_norm", n, "F32", t->opts.d_model, t->out_norm[0]);
     put_raw(p, "rope_factors", n, "F32", t->opts.rope_dims / 2, t->rope_factors);
     for (uint32_t layer = 0; layer < n; layer++)
         put_layer(p, t, layer);
@@ -189,8 +190,10 @@ static void put_family(pile *p, const tiny *t, uint32_t family)
         e->offset = (uint64_t)(at - p->data);
         e->bytes = down->packed_bytes;
         put_raw(p, "down_bias", layer, "F32", t->opts.d_model, down->bias);
+        put_vectors(p, t, layer, family);
         put_scores(p, t, layer, family);
     }
+    put_raw(p, "out_norm", t->opts.n_layers, "F32", t->opts.d_model, t->out_norm[family]);
 }
 
 // <unk> <s> </s>, the 256 bytes, and a few pieces.

@@ -127,7 +127,8 @@ static void attend(const state *s, uint32_t layer, uint32_t pos, const float *q,
     free(weights);
 }
 
-static void attention(const state *s, uint32_t layer, uint32_t pos, const float *xn, float *y)
+static void attention(const state *s, uint32_t layer, uint32_t family, uint32_t pos,
+                      const float *xn, float *y)
 {
     const tiny_opts *o = &s->t->opts;
     const tiny_layer *l = &s->t->layers[layer];
@@ -139,9 +140,9 @@ static void attention(const state *s, uint32_t layer, uint32_t pos, const float 
     times(&l->q, xn, q);
     times(&l->k, xn, k);
     times(&l->v, xn, v);
-    add(q, l->q_bias, n_q);
-    add(k, l->k_bias, kv);
-    add(v, l->v_bias, kv);
+    add(q, tiny_vector_of(l, family, TINY_Q_BIAS), n_q);
+    add(k, tiny_vector_of(l, family, TINY_K_BIAS), kv);
+    add(v, tiny_vector_of(l, family, TINY_V_BIAS), kv);
     for (uint32_t h = 0; h < o->n_heads; h++) {
         if (l->q_norm) norm(q + h * hd, l->q_norm, hd);
         rotate(s->t, layer, pos, q + h * hd);
@@ -200,14 +201,16 @@ static void run_layer(const state *s, uint32_t layer, uint32_t family, uint32_t 
     float *xn = malloc(2 * d * sizeof *xn), *y = xn + d;
     if (!xn) abort();
     memcpy(xn, x, d * sizeof *xn);
-    norm(xn, l->attn_norm, d);
-    attention(s, layer, pos, xn, y);
-    if (l->attn_post) norm(y, l->attn_post, d);
+    norm(xn, tiny_vector_of(l, family, TINY_ATTN_NORM), d);
+    attention(s, layer, family, pos, xn, y);
+    const float *attn_post = tiny_vector_of(l, family, TINY_ATTN_POST);
+    if (attn_post) norm(y, attn_post, d);
     add(x, y, d);
     memcpy(xn, x, d * sizeof *xn);
-    norm(xn, l->ffn_norm, d);
+    norm(xn, tiny_vector_of(l, family, TINY_FFN_NORM), d);
     feed_forward(s->t, layer, family, xn, y);
-    if (l->ffn_post) norm(y, l->ffn_post, d);
+    const float *ffn_post = tiny_vector_of(l, family, TINY_FFN_POST);
+    if (ffn_post) norm(y, ffn_post, d);
     add(x, y, d);
     free(xn);
 }
@@ -225,9 +228,10 @@ void tiny_forward(const tiny *t, uint32_t family, uint32_t prefill_family, uint3
     for (uint32_t pos = 0; pos < n; pos++) {
         for (uint32_t i = 0; i < o->d_model; i++)
             x[i] = t->embed.values[(size_t)tokens[pos] * o->d_model + i] * (float)o->embed_scale;
+        const uint32_t reader = pos < prefill ? prefill_family : family;
         for (uint32_t layer = 0; layer < o->n_layers; layer++)
-            run_layer(&s, layer, pos < prefill ? prefill_family : family, pos, x);
-        norm(x, t->out_norm, o->d_model);
+            run_layer(&s, layer, reader, pos, x);
+        norm(x, t->out_norm[reader] ? t->out_norm[reader] : t->out_norm[0], o->d_model);
         times(t->head.values ? &t->head : &t->embed, x, logits + (size_t)pos * t->n_vocab);
     }
     free(s.keys);

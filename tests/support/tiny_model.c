@@ -251,12 +251,13 @@ static void random_layer(facet_random *random, const tiny *t, tiny_layer *l)
     l->gate = random_mat(random, o->gate, o->d_ff, d, in);
     l->up = random_mat(random, o->up, o->d_ff, d, in);
     l->down = random_mat(random, o->down, d, o->d_ff, out);
-    l->attn_norm = random_vector(random, d, 1.0, 0.2);
-    l->ffn_norm = random_vector(random, d, 1.0, 0.2);
+    float **shared = l->vectors[0];
+    shared[TINY_ATTN_NORM] = random_vector(random, d, 1.0, 0.2);
+    shared[TINY_FFN_NORM] = random_vector(random, d, 1.0, 0.2);
     if (o->biases) {
-        l->q_bias = random_vector(random, q, 0.0, 0.3);
-        l->k_bias = random_vector(random, kv, 0.0, 0.3);
-        l->v_bias = random_vector(random, kv, 0.0, 0.3);
+        shared[TINY_Q_BIAS] = random_vector(random, q, 0.0, 0.3);
+        shared[TINY_K_BIAS] = random_vector(random, kv, 0.0, 0.3);
+        shared[TINY_V_BIAS] = random_vector(random, kv, 0.0, 0.3);
         l->o_bias = random_vector(random, d, 0.0, 0.1);
     }
     if (o->head_norms) {
@@ -264,12 +265,55 @@ static void random_layer(facet_random *random, const tiny *t, tiny_layer *l)
         l->k_norm = random_vector(random, o->head_dim, 1.0, 0.2);
     }
     if (o->post_norms) {
-        l->attn_post = random_vector(random, d, 0.5, 0.1);
-        l->ffn_post = random_vector(random, d, 0.5, 0.1);
+        shared[TINY_ATTN_POST] = random_vector(random, d, 0.5, 0.1);
+        shared[TINY_FFN_POST] = random_vector(random, d, 0.5, 0.1);
     }
     if (o->permuted) l->perm = random_perm(random, o->d_ff, t->n_tiles * FACET_TILE);
     for (uint32_t f = 1; f < TINY_FAMILIES; f++)
         random_down(random, t, l, f);
+}
+
+// A vector like `shared`, but another.
+static float *changed_vector(facet_random *random, const float *shared, uint32_t n)
+{
+    float *v = need(malloc(n * sizeof *v));
+    for (uint32_t i = 0; i < n; i++)
+        v[i] = shared[i] + (float)(0.1 * facet_random_normal(random));
+    return v;
+}
+
+// With random numbers of their own, so that everything else is what it would be without.
+static void own_vectors(tiny *t)
+{
+    facet_random random = facet_random_seed(t->opts.seed + 1000);
+    for (uint32_t i = 0; i < t->opts.n_layers; i++)
+        for (uint32_t v = 0; v < TINY_VECTORS; v++) {
+            float **vectors = t->layers[i].vectors[2];
+            const float *shared = t->layers[i].vectors[0][v];
+            if (shared) vectors[v] = changed_vector(&random, shared, tiny_vector_size(&t->opts, v));
+        }
+    for (uint32_t family = 2; family < TINY_FAMILIES; family++)
+        t->out_norm[family] = changed_vector(&random, t->out_norm[0], t->opts.d_model);
+}
+
+const char *tiny_vector_name(tiny_vector vector)
+{
+    static const char *const names[TINY_VECTORS] = {"attn_norm", "ffn_norm",  "q_bias",  "k_bias",
+                                                    "v_bias",    "attn_post", "ffn_post"};
+    return names[vector];
+}
+
+uint32_t tiny_vector_size(const tiny_opts *o, tiny_vector vector)
+{
+    if (vector == TINY_Q_BIAS) return o->n_heads * o->head_dim;
+    return vector == TINY_K_BIAS || vector == TINY_V_BIAS ? o->n_kv_heads * o->head_dim
+                                                          : o->d_model;
+}
+
+const float *tiny_vector_of(const tiny_layer *layer, uint32_t family, tiny_vector vector)
+{
+    const float *own = layer->vectors[family][vector];
+    return own ? own : layer->vectors[0][vector];
 }
 
 tiny *tiny_new(const tiny_opts *opts)
@@ -288,11 +332,12 @@ tiny *tiny_new(const tiny_opts *opts)
     t->embed = random_mat(&random, opts->embed, t->n_vocab, opts->d_model, spread);
     if (opts->separate_head)
         t->head = random_mat(&random, opts->attn, t->n_vocab, opts->d_model, 0.2);
-    t->out_norm = random_vector(&random, opts->d_model, 1.0, 0.2);
+    t->out_norm[0] = random_vector(&random, opts->d_model, 1.0, 0.2);
     if (opts->rope_factors) t->rope_factors = random_vector(&random, opts->rope_dims / 2, 2.0, 0.2);
     t->layers = need(calloc(opts->n_layers, sizeof *t->layers));
     for (uint32_t i = 0; i < opts->n_layers; i++)
         random_layer(&random, t, &t->layers[i]);
+    own_vectors(t);
     return t;
 }
 
@@ -310,10 +355,11 @@ void tiny_free(tiny *t)
         tiny_mat *mats[] = {&l->q, &l->k, &l->v, &l->o, &l->gate, &l->up, &l->down};
         for (size_t m = 0; m < FACET_COUNT_OF(mats); m++)
             free_mat(mats[m]);
-        float *vectors[] = {l->attn_norm, l->ffn_norm, l->q_bias, l->k_bias,    l->v_bias,
-                            l->o_bias,    l->q_norm,   l->k_norm, l->attn_post, l->ffn_post};
-        for (size_t v = 0; v < FACET_COUNT_OF(vectors); v++)
-            free(vectors[v]);
+        for (size_t v = 0; v < (size_t)TINY_FAMILIES * TINY_VECTORS; v++)
+            free(l->vectors[v / TINY_VECTORS][v % TINY_VECTORS]);
+        free(l->o_bias);
+        free(l->q_norm);
+        free(l->k_norm);
         for (uint32_t f = 1; f < TINY_FAMILIES; f++) {
             free(l->own[f].packed);
             free(l->own[f].values);
@@ -324,7 +370,8 @@ void tiny_free(tiny *t)
     free(t->layers);
     free_mat(&t->embed);
     free_mat(&t->head);
-    free(t->out_norm);
+    for (uint32_t f = 0; f < TINY_FAMILIES; f++)
+        free(t->out_norm[f]);
     free(t->rope_factors);
     free(t);
 }

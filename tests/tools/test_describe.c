@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What inspect says of a bundle: which families are nested in which, and the proof as a table
-// whatever stands in proof.json, which no other part of facet reads.
+// What inspect says of a bundle: which families are nested in which, which vectors are their own,
+// and the proof as a table whatever stands in proof.json, which no other part of facet reads.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -25,13 +25,18 @@ static cJSON *describe(bool json)
     return doc;
 }
 
-static bool lists(const cJSON *family, const char *name)
+static bool lists_in(const cJSON *family, const char *field, const char *name)
 {
-    const cJSON *list = facet_json_find(family, "nested_in");
+    const cJSON *list = facet_json_find(family, field);
     assert_true(cJSON_IsArray(list));
     for (const cJSON *e = list->child; e != NULL; e = e->next)
         if (strcmp(e->valuestring, name) == 0) return true;
     return false;
+}
+
+static bool lists(const cJSON *family, const char *name)
+{
+    return lists_in(family, "nested_in", name);
 }
 
 static bool within(const tiny *t, uint32_t inner, uint32_t outer)
@@ -70,6 +75,36 @@ static void test_nested(void **state)
         assert_int_equal(facet_dir_remove(path, NULL), FACET_OK);
     }
     assert_true(n_nested > 10 && n_apart > 10);
+}
+
+// "some" has every vector of its own that the model has, "one" the last norm, the others none. Each
+// is named once, in the order of the file.
+static void test_own_vectors(void **state)
+{
+    (void)state;
+    tiny_opts opts = tiny_plain;
+    opts.biases = true;
+    tiny *t = tiny_new(&opts);
+    tiny_write(t, path, NULL, NULL);
+    cJSON *doc = describe(true);
+    const cJSON *families = facet_json_find(doc, "families");
+    for (uint32_t i = 0; i < TINY_FAMILIES; i++) {
+        const cJSON *family = cJSON_GetArrayItem(families, (int)i);
+        for (uint32_t v = 0; v < TINY_VECTORS; v++)
+            assert_int_equal(lists_in(family, "own_vectors", tiny_vector_name(v)),
+                             t->layers[0].vectors[i][v] != NULL && i > 0);
+        assert_int_equal(lists_in(family, "own_vectors", "out_norm"), i > 1);
+        const int n[TINY_FAMILIES] = {0, 0, 6, 1};
+        assert_int_equal(cJSON_GetArraySize(facet_json_find(family, "own_vectors")), n[i]);
+    }
+    facet_text text;
+    facet_text_init(&text, NULL);
+    facet_render(doc, &text);
+    assert_non_null(strstr(facet_text_str(&text), "attn_norm"));
+    facet_text_fini(&text);
+    cJSON_Delete(doc);
+    tiny_free(t);
+    assert_int_equal(facet_dir_remove(path, NULL), FACET_OK);
 }
 
 static cJSON *with_proof(const char *text, bool json)
@@ -144,7 +179,9 @@ static void test_proof(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_nested), cmocka_unit_test(test_proof)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_nested),
+                                       cmocka_unit_test(test_own_vectors),
+                                       cmocka_unit_test(test_proof)};
     tiny_dir(dir, sizeof dir);
     snprintf(path, sizeof path, "%s/tiny.facet", dir);
     snprintf(proof_path, sizeof proof_path, "%s/proof.json", path);

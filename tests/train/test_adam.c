@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // AdamW against a table that adam.py makes with numpy (its path in FACET_ADAM_TABLE, set by
-// adam.sh); the same bits for any number of threads; the schedule.
+// adam.sh); the same bits for any number of threads; what a relative rate is a share of; the
+// schedule.
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,6 +15,7 @@
 
 #include "base/random.h"
 #include "tests/support/failing.h"
+#include "tests/support/memory_model.h"
 #include "train/adam.h"
 
 enum { N = 12, STEPS = 5, SETTINGS = 3, LARGE_ROWS = 301, LARGE_COLS = 700 };
@@ -161,6 +163,64 @@ static void test_not_finite(void **state)
     pair_fini(&p);
 }
 
+static double mean_square(const facet_net *net, uint32_t role)
+{
+    const facet_param *param = facet_net_param(net, role, 1);
+    double sum = 0;
+    for (size_t i = 0; i < facet_param_size(param); i++)
+        sum += (double)param->value[i] * (double)param->value[i];
+    return sum / (double)facet_param_size(param);
+}
+
+// The first step is rate * scale along each sign. A bias of q, k or v moves in proportion to the
+// outputs that it is added to, however large it is itself.
+static void test_scales(void **state)
+{
+    (void)state;
+    const double d = 40, rate = 0.01;
+    facet_model *model = facet_memory_model_new(FACET_MEMORY_QWEN2, 3);
+    facet_memory_model_data(model, FACET_ROLE_K_BIAS, 1)[4] = 400;
+    facet_pool *pool;
+    facet_net *net;
+    facet_adam *adam;
+    assert_int_equal(facet_pool_new(1, NULL, &pool, NULL), FACET_OK);
+    const facet_net_opts net_opts = {.train = FACET_PARAM_ALL, .pool = pool};
+    assert_int_equal(facet_net_new(model, &net_opts, &net, NULL), FACET_OK);
+    facet_adam_opts opts = FACET_ADAM_OPTS_DEFAULT;
+    opts.relative = true;
+    opts.pool = pool;
+    assert_int_equal(facet_adam_new(net, &opts, &adam, NULL), FACET_OK);
+    const double gain = mean_square(net, FACET_ROLE_ATTN_NORM);
+    const struct {
+        uint32_t role;
+        double square;
+    } expected[] = {
+        {FACET_ROLE_ATTN_NORM, gain},
+        {FACET_ROLE_Q, mean_square(net, FACET_ROLE_Q)},
+        {FACET_ROLE_Q_BIAS, d * gain * mean_square(net, FACET_ROLE_Q)},
+        {FACET_ROLE_K_BIAS, d * gain * mean_square(net, FACET_ROLE_K)},
+        {FACET_ROLE_V_BIAS, d * gain * mean_square(net, FACET_ROLE_V)},
+        {FACET_ROLE_O_BIAS, mean_square(net, FACET_ROLE_O_BIAS)},
+        {FACET_PARAM_DOWN_BIAS, mean_square(net, FACET_ROLE_DOWN)},
+    };
+    double before[FACET_COUNT_OF(expected)];
+    for (size_t i = 0; i < FACET_COUNT_OF(expected); i++) {
+        const facet_param *param = facet_net_param(net, expected[i].role, 1);
+        param->grad[0] = 1;
+        before[i] = (double)param->value[0];
+    }
+    assert_true(facet_adam_step(adam, rate) > 1);
+    for (size_t i = 0; i < FACET_COUNT_OF(expected); i++) {
+        const double moved =
+            before[i] - (double)facet_net_param(net, expected[i].role, 1)->value[0];
+        assert_true(fabs(moved / (rate * sqrt(expected[i].square)) - 1) < 1e-3);
+    }
+    facet_adam_free(adam);
+    facet_net_free(net);
+    facet_pool_free(pool);
+    facet_memory_model_free(model);
+}
+
 static void test_memory(void **state)
 {
     (void)state;
@@ -204,7 +264,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_against_numpy), cmocka_unit_test(test_threads),
         cmocka_unit_test(test_not_finite),    cmocka_unit_test(test_memory),
-        cmocka_unit_test(test_schedule),
+        cmocka_unit_test(test_scales),        cmocka_unit_test(test_schedule),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The whole job on tiny models: it brings a pruned model nearer to the dense one, gives the same
-// bits for any number of threads, and leaves the rows alone when it does not succeed.
+// The whole job on tiny models: it brings a pruned model nearer to the dense one, nearer with
+// vectors of its own than without, gives the same bits for any number of threads, and leaves rows
+// and vectors alone when it does not succeed.
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -17,6 +18,8 @@
 #include "tests/support/memory_model.h"
 #include "train/distill.h"
 
+#define OWN_ROLES (FACET_ROLES_VECTOR & ~FACET_ROLE_BIT(FACET_ROLE_K_NORM))
+
 enum { D = 40, F = 72, LAYERS = 3, KEPT = 36, N_TRAIN = 12, N_JUDGE = 4, MOST = 400, VOCAB = 4500 };
 
 typedef struct world {
@@ -26,6 +29,7 @@ typedef struct world {
     facet_distill_layer layers[LAYERS];
     uint32_t tokens[2][MOST], lengths[2][N_TRAIN];
     facet_samples train, judge;
+    facet_vectors own;
     facet_distill_data data;
 } world;
 
@@ -61,14 +65,35 @@ static world *world_new(facet_memory_kind kind)
     w->layers[1].n_kept = 0;
     w->train = samples_fill(w, 0, N_TRAIN);
     w->judge = samples_fill(w, 1, N_JUDGE);
-    w->data = (facet_distill_data){w->model, w->layers, &w->train, &w->judge};
+    assert_int_equal(facet_vectors_init(&w->own, w->model, OWN_ROLES, NULL, NULL), FACET_OK);
+    w->data = (facet_distill_data){w->model, w->layers, &w->train, &w->judge, &w->own};
     return w;
 }
 
 static void world_free(world *w)
 {
+    facet_vectors_fini(&w->own);
     facet_memory_model_free(w->model);
     free(w);
+}
+
+static bool same_vector(const world *a, const world *b, uint32_t role, uint32_t layer)
+{
+    const facet_vector x = facet_vectors_get(&a->own, role, layer);
+    const facet_vector y = facet_vectors_get(&b->own, role, layer);
+    assert_int_equal(x.n, y.n);
+    return memcmp(x.data, y.data, x.n * sizeof *x.data) == 0;
+}
+
+// Rows, biases and vectors are equal bit by bit.
+static void assert_same(const world *a, const world *b)
+{
+    assert_memory_equal(a->down, b->down, sizeof a->down);
+    assert_memory_equal(a->bias, b->bias, sizeof a->bias);
+    assert_int_equal(a->own.roles, b->own.roles);
+    for (uint32_t layer = 0; layer < LAYERS; layer++)
+        for (uint32_t role = 0; role < FACET_ROLE_COUNT; role++)
+            if (a->own.roles & FACET_ROLE_BIT(role)) assert_true(same_vector(a, b, role, layer));
 }
 
 static facet_distill_opts opts_of(uint32_t n_threads)
@@ -92,6 +117,7 @@ static double divergence(const world *w)
         logits[own] = calloc(VOCAB, sizeof(float));
         assert_int_equal(facet_stream_new(w->model, &w->judge, NULL, &streams[own], NULL),
                          FACET_OK);
+        if (own) facet_stream_own(streams[own], w->data.own);
         for (uint32_t layer = 0; layer < LAYERS; layer++) {
             const facet_ffn_custom custom = {w->kept, w->layers[layer].n_kept, w->down[layer],
                                              w->bias[layer]};
@@ -139,6 +165,54 @@ static void test_improves(void **state)
     }
 }
 
+// Every vector of one's own learns, also behind layers without channels, and a model without them
+// stays further away.
+static void test_own(void **state)
+{
+    (void)state;
+    for (int kind = 0; kind < FACET_MEMORY_COUNT; kind++) {
+        world *w = world_new((facet_memory_kind)kind),
+              *without = world_new((facet_memory_kind)kind);
+        world *before = world_new((facet_memory_kind)kind);
+        const facet_distill_opts opts = opts_of(2);
+        facet_distill_result result = {0}, other = {0};
+        without->data.own = NULL;
+        assert_int_equal(facet_distill(&w->data, &opts, &result, NULL), FACET_OK);
+        assert_int_equal(facet_distill(&without->data, &opts, &other, NULL), FACET_OK);
+        print_message("kind %d: KL %.4f to %.4f, without own vectors %.4f\n", kind, result.before,
+                      result.after, other.after);
+        assert_true(result.before == other.before && result.after < other.after);
+        assert_true(fabs(other.after - divergence(without)) < 1e-5 * other.before);
+        for (uint32_t layer = 0; layer < LAYERS; layer++)
+            for (uint32_t role = 0; role < FACET_ROLE_COUNT; role++) {
+                if (!(w->own.roles & FACET_ROLE_BIT(role))) continue;
+                // Without channels the input of a layer's FFN does not matter.
+                const bool dead = role == FACET_ROLE_FFN_NORM && w->layers[layer].n_kept == 0;
+                assert_int_equal(same_vector(w, before, role, layer), dead);
+                assert_true(same_vector(without, before, role, layer));
+            }
+        world_free(w);
+        world_free(without);
+        world_free(before);
+    }
+}
+
+// It starts from the vectors that it is given, not from the model's.
+static void test_start(void **state)
+{
+    (void)state;
+    world *w = world_new(FACET_MEMORY_GEMMA);
+    facet_distill_opts opts = opts_of(2);
+    facet_distill_result result = {0};
+    opts.max_steps = 2;
+    for (uint32_t i = 0; i < D; i++)
+        facet_vectors_get(&w->own, FACET_ROLE_OUT_NORM, 0).data[i] *= 1.5f;
+    const double before = divergence(w);
+    assert_int_equal(facet_distill(&w->data, &opts, &result, NULL), FACET_OK);
+    assert_true(fabs(result.before - before) < 1e-5 * before);
+    world_free(w);
+}
+
 // Two runs, and one, two, three threads: the same bits.
 static void test_same(void **state)
 {
@@ -157,8 +231,7 @@ static void test_same(void **state)
             continue;
         }
         assert_true(result.before == expected.before && result.after == expected.after);
-        assert_memory_equal(w->down, first->down, sizeof w->down);
-        assert_memory_equal(w->bias, first->bias, sizeof w->bias);
+        assert_same(w, first);
         world_free(w);
     }
     world_free(first);
@@ -177,8 +250,7 @@ static void test_never_worse(void **state)
         facet_distill_result result = {0};
         assert_int_equal(facet_distill(&w->data, &opts, &result, NULL), FACET_OK);
         assert_true(result.after == result.before && result.best_step == 0);
-        assert_memory_equal(w->down, before->down, sizeof w->down);
-        assert_memory_equal(w->bias, before->bias, sizeof w->bias);
+        assert_same(w, before);
         world_free(w);
         world_free(before);
     }
@@ -204,8 +276,7 @@ static void test_interrupt(void **state)
         if (status != FACET_OK) {
             n_stopped++;
             assert_int_equal(status, FACET_INTERRUPTED);
-            assert_memory_equal(w->down, before->down, sizeof w->down);
-            assert_memory_equal(w->bias, before->bias, sizeof w->bias);
+            assert_same(w, before);
         }
         world_free(w);
         world_free(before);
@@ -254,7 +325,8 @@ static void test_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_improves),    cmocka_unit_test(test_same),
+        cmocka_unit_test(test_improves),    cmocka_unit_test(test_own),
+        cmocka_unit_test(test_start),       cmocka_unit_test(test_same),
         cmocka_unit_test(test_never_worse), cmocka_unit_test(test_interrupt),
         cmocka_unit_test(test_refusals),    cmocka_unit_test(test_memory),
     };
