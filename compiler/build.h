@@ -51,11 +51,13 @@ typedef struct facet_build_tuning {
     facet_vectors *own;       // the family's in place of the model's; changed in place
     facet_samples fit, judge; // views; `judge` decides what is kept and is never trained on
     uint32_t passes;          // over `fit`
+    double text;              // share of the text itself in what is aimed at, 0 to 1
     uint64_t seed;
-    // Results: whether anything was changed; mean KL(dense || family) of the next token on `judge`,
-    // in nats, before and after; tokens trained on, repetitions counted.
+    // Results: whether anything was changed; mean loss of the next token on `judge`, in nats,
+    // before and after, (1 - text) KL(dense || family) + text (family's nats less dense's); tokens
+    // trained on, repetitions counted.
     bool changed;
-    double kl_before, kl_after;
+    double loss_before, loss_after;
     uint64_t tokens;
 } facet_build_tuning;
 
@@ -101,8 +103,8 @@ typedef struct facet_build_ops {
     facet_status (*stream_nll)(void *ctx, void *stream, double *nats, uint64_t *scored,
                                facet_err *err);
     // Moves the rows of all layers and the family's vectors together towards the dense model's
-    // next-token distribution. What is not better on the judging samples is undone, so kl_after <=
-    // kl_before.
+    // next-token distribution and the text itself. What is not better on the judging samples is
+    // undone, so loss_after <= loss_before.
     facet_status (*tune)(void *ctx, const facet_model *model, facet_build_tuning *tuning,
                          facet_err *err);
     // Loads the compiled artifact at `path` and compares it with the reference on random data.
@@ -147,6 +149,7 @@ typedef struct facet_build_opts {
     facet_refit_target refit_target;
     uint64_t calibration_tokens; // at most, a family; 0: 8192
     uint64_t tune_tokens;        // at most, a family, repetitions counted; 0: 65536
+    double tune_text;            // share of the text itself in what tuning aims at, 0 to 1
     uint64_t proof_tokens;       // held-out tokens scored, at most, a family; 0: 1024
     bool prove;                  // measure held-out perplexities and agreement with dense
     bool prove_own;              // of dense and the family only: no other families, no random
@@ -201,7 +204,7 @@ typedef struct facet_build_family {
     double quantize_error;                 // the part that rounding added
     uint32_t refitted;                     // layers where the refit was kept
     uint64_t tune_tokens;                  // trained on; 0: not tuned
-    double kl_refit, kl_tuned;             // of the tuning, nats a judging token
+    double loss_refit, loss_tuned;         // of the tuning, nats a judging token
     double ppl_dense, ppl_own, ppl_random; // held-out perplexities; 0: not measured
     double *ppl_other; // (n_families of the bundle without dense), own place 0; NULL: not measured
     facet_build_agreement agreement; // on held-out answers; zeroes: there are none, or no proof

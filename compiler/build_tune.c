@@ -76,8 +76,10 @@ static facet_status run(facet_building *b, uint32_t family, facet_tuned *tuned, 
     uint64_t n_fit;
     FACET_TRY(facet_build_samples(&b->families->samples, split->calibrate, split->n_calibrate, most,
                                   b->alloc, &samples, &n_fit, err));
-    facet_build_tuning tuning = {
-        .layers = tuned->layers, .own = &tuned->own, .seed = b->opts->seed};
+    facet_build_tuning tuning = {.layers = tuned->layers,
+                                 .own = &tuned->own,
+                                 .text = b->opts->tune_text,
+                                 .seed = b->opts->seed};
     facet_build_samples_part(&samples, n_fit, &tuning.fit, &tuning.judge);
     const uint64_t passes = tuning.fit.n_tokens > 0 ? most / tuning.fit.n_tokens : 0;
     tuning.passes = passes < 1 ? 1 : passes > most_passes ? most_passes : (uint32_t)passes;
@@ -86,8 +88,8 @@ static facet_status run(facet_building *b, uint32_t family, facet_tuned *tuned, 
     facet_build_samples_fini(&samples, b->alloc);
     tuned->changed = status == FACET_OK && tuning.changed;
     out->tune_tokens = tuning.tokens;
-    out->kl_refit = tuning.kl_before;
-    out->kl_tuned = tuning.kl_after;
+    out->loss_refit = tuning.loss_before;
+    out->loss_tuned = tuning.loss_after;
     return status;
 }
 

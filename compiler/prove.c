@@ -238,8 +238,9 @@ static void put_family(const facet_building *b, uint32_t family, cJSON *list)
     facet_build_put(object, "refitted_layers", (double)f->refitted);
     if (f->tune_tokens > 0) {
         facet_build_put(object, "tune_tokens", (double)f->tune_tokens);
-        facet_build_put(object, "kl_refit", f->kl_refit);
-        facet_build_put(object, "kl_tuned", f->kl_tuned);
+        facet_build_put(object, "tune_text", b->opts->tune_text);
+        facet_build_put(object, "loss_refit", f->loss_refit);
+        facet_build_put(object, "loss_tuned", f->loss_tuned);
     }
     put_agreement(&f->agreement, object);
     facet_build_scores_put(b, family, object);

@@ -147,6 +147,7 @@ static facet_status tune(void *ctx, const facet_model *model, facet_build_tuning
                                      .own = tuning->own};
     facet_distill_opts opts = FACET_DISTILL_OPTS_DEFAULT;
     opts.epochs = tuning->passes;
+    opts.text = tuning->text;
     opts.seed = tuning->seed;
     opts.n_threads = tool->n_threads;
     opts.report = &tool->report;
@@ -154,8 +155,8 @@ static facet_status tune(void *ctx, const facet_model *model, facet_build_tuning
     const facet_status status = facet_distill(&data, &opts, &result, err);
     facet_mem_free(NULL, layers);
     tuning->changed = result.best_step > 0;
-    tuning->kl_before = result.before;
-    tuning->kl_after = result.after;
+    tuning->loss_before = result.before;
+    tuning->loss_after = result.after;
     tuning->tokens = result.tokens;
     return status;
 }

@@ -25,6 +25,7 @@ typedef struct facet_steps_opts {
     const char *families; // NULL: not given
     // compile
     uint64_t calibration_tokens, tune_tokens; // 0: not given
+    double tune_text;
     const char *budget, *compensate, *refit_target, *quant, *target, *source;
     bool no_proof;
     double quality, agree; // 0: not given
@@ -84,7 +85,11 @@ extern const facet_steps_opts facet_steps_defaults;
                          "What a refit aims at: the layer's own output, or dense's residual "      \
                          "stream behind it (auto: residual where the model allows it)."),          \
         FACET_OPT_COUNT("--tune-tokens", NULL, FACET_STEPS_FIELD(tune_tokens), "N",                \
-                        "At most N tokens tune a family (65536).", 64, 16777216)
+                        "At most N tokens tune a family (65536).", 64, 16777216),                  \
+        FACET_OPT_REAL("--tune-text", FACET_STEPS_FIELD(tune_text), "A",                           \
+                       "Share of the text's own next token in what tuning aims at, the rest is "   \
+                       "dense's distribution (0.5).",                                              \
+                       0, 1, false)
 
 #define FACET_STEPS_LIMIT_ROWS(quality_help, agree_help)                                           \
     FACET_OPT_REAL("--quality", FACET_STEPS_FIELD(quality), "R", quality_help, 1, 1000, true),     \

@@ -17,6 +17,7 @@ const facet_steps_opts facet_steps_defaults = {
     .n_continue = DEFAULT_CONTINUE,
     .ctx = DEFAULT_CTX,
     .budget = "uniform",
+    .tune_text = 0.5,
     .compensate = "refit",
     .refit_target = "auto",
     .quant = "keep",

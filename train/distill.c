@@ -28,6 +28,7 @@ typedef struct distill {
     course train, judge;
     uint32_t max_tokens; // of a batch
     uint32_t *tokens;    // (max_tokens) of the batch
+    uint32_t *targets;   // (max_tokens)
     uint32_t *lengths;   // (max_tokens)
     float *teacher;      // (max_tokens, d_model)
     float *best;         // (n_trained) values that judged best
@@ -113,11 +114,18 @@ static uint32_t batch_end(const distill *d, const course *c, uint32_t first)
 static facet_batch batch_gather(const distill *d, const course *c, uint32_t first, uint32_t end)
 {
     const size_t width = d->data->model->hp.d_model;
-    facet_batch batch = {.tokens = d->tokens, .lengths = d->lengths, .teacher = d->teacher};
+    facet_batch batch = {.tokens = d->tokens,
+                         .lengths = d->lengths,
+                         .targets = d->targets,
+                         .teacher = d->teacher,
+                         .text = (facet_real)d->opts->text};
     for (uint32_t i = first; i < end; i++) {
         const uint32_t sample = c->order[i], n = c->samples->lengths[sample];
         const uint64_t from = c->start[sample];
         memcpy(d->tokens + batch.n_tokens, c->samples->tokens + from, n * sizeof *d->tokens);
+        for (uint32_t t = 0; t < n; t++)
+            d->targets[batch.n_tokens + t] =
+                t + 1 < n ? c->samples->tokens[from + t + 1] : FACET_NO_TARGET;
         memcpy(d->teacher + batch.n_tokens * width, c->teacher + from * width,
                n * width * sizeof *d->teacher);
         d->lengths[batch.n++] = n;
@@ -202,7 +210,7 @@ static facet_status judge_again(distill *d, uint32_t n_steps, facet_err *err)
     FACET_TRY(end_or_fail(d, judge(d, &loss, &why), &why, err));
     if (d->ended) return FACET_OK;
     facet_report_log(d->opts->report, FACET_LOG_INFO,
-                     "distill: step %u of %u, KL %.4f (%.4f before)", (unsigned)d->result.steps,
+                     "distill: step %u of %u, loss %.4f (%.4f before)", (unsigned)d->result.steps,
                      (unsigned)n_steps, loss, d->result.before);
     if (loss >= d->best_loss) return FACET_OK;
     d->best_loss = loss;
@@ -301,10 +309,11 @@ static facet_status buffers_init(distill *d, facet_err *err)
     d->max_tokens = longest > d->opts->batch_tokens ? longest : d->opts->batch_tokens;
     const size_t n = d->max_tokens, row = (size_t)d->data->model->hp.d_model * sizeof(float);
     d->tokens = facet_mem_new(alloc, n, sizeof *d->tokens);
+    d->targets = facet_mem_new(alloc, n, sizeof *d->targets);
     d->lengths = facet_mem_new(alloc, n, sizeof *d->lengths);
     d->teacher = facet_mem_new_aligned(alloc, n, row);
     d->best = facet_mem_new_aligned(alloc, d->net->n_trained, sizeof *d->best);
-    if (!d->tokens || !d->lengths || !d->teacher || !d->best)
+    if (!d->tokens || !d->targets || !d->lengths || !d->teacher || !d->best)
         return facet_fail_memory(err, n * row);
     const facet_step_opts step = {.max_tokens = d->max_tokens,
                                   .longest = longest,
@@ -322,11 +331,12 @@ static facet_status buffers_init(distill *d, facet_err *err)
 static facet_status distill_run(distill *d, facet_err *err)
 {
     const uint32_t n_threads = d->opts->n_threads ? d->opts->n_threads : facet_cores();
-    if (d->opts->batch_tokens == 0 || !(d->opts->rate >= 0) || !isfinite(d->opts->rate))
+    if (d->opts->batch_tokens == 0 || !(d->opts->rate >= 0) || !isfinite(d->opts->rate) ||
+        !(d->opts->text >= 0 && d->opts->text <= 1))
         return facet_fail(err, FACET_BAD_INPUT,
-                          "distill: batches of %u tokens and a rate of %g make no training; "
-                          "give positive numbers",
-                          (unsigned)d->opts->batch_tokens, d->opts->rate);
+                          "distill: batches of %u tokens, a rate of %g and a share of the text of "
+                          "%g make no training; give positive numbers, the share at most 1",
+                          (unsigned)d->opts->batch_tokens, d->opts->rate, d->opts->text);
     FACET_TRY(course_init(&d->train, d, d->data->train, err));
     FACET_TRY(course_init(&d->judge, d, d->data->judge, err));
     FACET_TRY(facet_pool_new(n_threads, d->opts->alloc, &d->pool, err));
@@ -352,6 +362,7 @@ facet_status facet_distill(const facet_distill_data *data, const facet_distill_o
     course_fini(&d.train, opts->alloc);
     course_fini(&d.judge, opts->alloc);
     facet_mem_free(opts->alloc, d.tokens);
+    facet_mem_free(opts->alloc, d.targets);
     facet_mem_free(opts->alloc, d.lengths);
     facet_mem_free_aligned(opts->alloc, d.teacher);
     facet_mem_free_aligned(opts->alloc, d.best);

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Distils the dense model into a pruned one: the rows and biases of its down projections, and
-// vectors of its own, learn to give the dense model's next-token distribution (KL), everything else
-// stays. In: model, channel sets, rows and vectors to start from, samples to learn from and samples
-// to judge by. Out: rows and vectors that judge best, never worse than those at the start. Here is
-// the whole job; it knows no file and no bundle.
+// vectors of its own, learn to give the dense model's next-token distribution (KL) and, in a share
+// that is chosen, the text's own next token; everything else stays. In: model, channel sets, rows
+// and vectors to start from, samples to learn from and samples to judge by. Out: rows and vectors
+// that judge best, never worse than those at the start. Here is the whole job; it knows no file and
+// no bundle.
 #ifndef FACET_TRAIN_DISTILL_H
 #define FACET_TRAIN_DISTILL_H
 
@@ -33,6 +34,7 @@ typedef struct facet_distill_opts {
     uint32_t batch_tokens; // of a step: whole samples up to this, or one longer sample
     uint32_t judge_every;  // steps; 0: eight times in all
     double rate;           // peak, as a share of each parameter's size (train/adam.h)
+    double text;           // share of the text's own next token in the loss, 0 to 1 (train/step.h)
     uint64_t seed;         // of the order of samples
     uint32_t n_threads;    // 0: the cores this process may use
     const facet_alloc *alloc;
@@ -43,7 +45,7 @@ typedef struct facet_distill_opts {
     ((facet_distill_opts){.epochs = 4, .batch_tokens = 256, .rate = 2e-3})
 
 typedef struct facet_distill_result {
-    double before, after; // mean KL of a judging token, in nats
+    double before, after; // mean loss of a judging token, in nats; 0 is dense's
     uint32_t steps;       // taken
     uint32_t best_step;   // steps that what is given back has seen; 0: it is what was put in
     uint64_t tokens;      // seen in training, repeats counted

@@ -236,15 +236,16 @@ static facet_status batch_check(const facet_step *step, const facet_batch *batch
     }
     const bool whole = sum == batch->n_tokens && sum > 0 && sum <= step->opts.max_tokens &&
                        longest <= step->opts.longest && batch->n <= step->opts.max_tokens;
-    if (!whole || !batch->teacher == !batch->targets || (batch->teacher && !step->opts.distill))
+    if (!whole || (!batch->teacher && !batch->targets) || (batch->teacher && !step->opts.distill))
         return facet_fail(err, FACET_BAD_INPUT,
                           "training: a batch of %u tokens in %u samples does not fit a step made "
                           "for %u; make the step for the largest batch",
                           (unsigned)batch->n_tokens, (unsigned)batch->n,
                           (unsigned)step->opts.max_tokens);
     for (uint32_t t = 0; t < batch->n_tokens; t++) {
-        const uint32_t target = batch->targets ? batch->targets[t] : 0;
-        if (batch->tokens[t] < step->net->hp.n_vocab && target < step->net->hp.n_vocab) continue;
+        const uint32_t n_vocab = step->net->hp.n_vocab, target = facet_step_target(batch, t);
+        const bool known = target < n_vocab || (batch->teacher && target == FACET_NO_TARGET);
+        if (batch->tokens[t] < n_vocab && known) continue;
         return facet_fail(err, FACET_MISMATCH,
                           "training: token %u of a batch is not in the vocabulary of %u; "
                           "use the model that the samples were made with",

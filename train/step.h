@@ -21,18 +21,24 @@ typedef struct facet_step_opts {
     const facet_alloc *alloc;
 } facet_step_opts;
 
-// Samples one after another, each a sequence from position 0. All borrowed for the call. Either
-// `targets` or `teacher`:
+#define FACET_NO_TARGET UINT32_MAX
+
+// Samples one after another, each a sequence from position 0. All borrowed for the call. `targets`,
+// `teacher` or both:
 //   targets   loss of a token: -log p(target); the last token of a sample usually has weight 0
 //   teacher   loss of a token: KL(teacher || student), the teacher given by the normed state that
 //             its head reads; the net's own head makes both distributions, and its gradient takes
 //             the teacher's as given
+//   both      (1 - text) KL(teacher || student) + text (log p_teacher(target) - log p(target)):
+//   both
+//             parts are 0 for the teacher itself. FACET_NO_TARGET: the KL whole
 typedef struct facet_batch {
     const uint32_t *tokens;  // (n_tokens)
     const uint32_t *lengths; // (n)
     uint32_t n, n_tokens;
     const uint32_t *targets;   // (n_tokens)
     const facet_real *teacher; // (n_tokens, d_model)
+    facet_real text;           // share of the targets beside a teacher, 0 to 1
     const facet_real *weights; // (n_tokens) or NULL: 1 each; tokens of weight 0 skip the head
     facet_real scale;          // gradients are those of scale * sum of weight * loss
     bool backward;

@@ -115,28 +115,27 @@ static void row_item(void *ctx, uint32_t thread, uint64_t item)
     facet_step *step = c->step;
     const facet_batch *batch = step->batch;
     const size_t n = c->head->rows;
-    const uint32_t token = c->tokens[item];
+    const uint32_t token = c->tokens[item], target = facet_step_target(batch, token);
+    const facet_real text = target == FACET_NO_TARGET ? 0 : batch->teacher ? batch->text : 1;
     const facet_real weight = weight_of(batch, token);
     facet_real *s = step->head.logits + item * n;
     facet_real *t = batch->teacher ? s + (size_t)c->n * n : NULL;
     const row_pair row = {s, t, row_max(s, n), t ? row_max(t, n) : 0};
-    double cross = 0;
+    // Of the target, less the logarithm of the sum over the vocabulary that both still lack.
+    double cross = 0, apart = 0;
+    if (text > 0) apart = (double)(row.max_student - s[target]);
+    if (text > 0 && t) apart += (double)(t[target] - row.max_teacher);
     const double sum_t = t ? row_cross(&row, n, &cross) : 1;
-    const double target = t ? 0 : (double)(s[batch->targets[token]] - row.max_student);
     const double sum_s = row_exp(s, n, row.max_student);
-    const double loss = t ? cross / sum_t - log(sum_t) + log(sum_s) : log(sum_s) - target;
-    step->head.losses[item] = (double)weight * loss;
+    const double share = (double)text, loss = (1 - share) * cross / sum_t + share * apart;
+    step->head.losses[item] = (double)weight * (loss - log(sum_t) + log(sum_s));
     if (!batch->backward) return;
     const facet_real scale = weight * batch->scale;
-    const facet_real by_s = scale / (facet_real)sum_s, by_t = scale / (facet_real)sum_t;
-    if (!t) {
-        for (size_t j = 0; j < n; j++)
-            s[j] *= by_s;
-        s[batch->targets[token]] -= scale;
-        return;
-    }
+    const facet_real by_s = scale / (facet_real)sum_s;
+    const facet_real by_t = (1 - text) * scale / (facet_real)sum_t;
     for (size_t j = 0; j < n; j++)
-        s[j] = s[j] * by_s - t[j] * by_t;
+        s[j] = t ? s[j] * by_s - t[j] * by_t : s[j] * by_s;
+    if (text > 0) s[target] -= text * scale;
 }
 
 // Gradient of the states: parts of the vocabulary side by side, then their sum, part by part.

@@ -57,6 +57,10 @@ struct facet_step {
     facet_step_head head;
 };
 
+static inline uint32_t facet_step_target(const facet_batch *batch, uint32_t token)
+{
+    return batch->targets ? batch->targets[token] : FACET_NO_TARGET;
+}
 static inline uint32_t facet_step_stages(const facet_step *step)
 {
     return 2 * step->net->hp.n_layers + 1;

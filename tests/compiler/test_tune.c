@@ -78,8 +78,8 @@ static facet_status tune(void *ctx, const facet_model *model, facet_build_tuning
     if (t->what == VECTORS) change_vectors(model, tuning->own);
     if (t->what == FAIL) return facet_fail(err, FACET_INTERRUPTED, "tune: asked to fail");
     tuning->changed = t->what != LEAVE;
-    tuning->kl_before = 0.5;
-    tuning->kl_after = t->what == LEAVE ? 0.5 : 0.25; // left as it is: nothing gained
+    tuning->loss_before = 0.5;
+    tuning->loss_after = t->what == LEAVE ? 0.5 : 0.25; // left as it is: nothing gained
     tuning->tokens = 77;
     return FACET_OK;
 }
@@ -100,7 +100,7 @@ static void build(const facet_model *model, facet_compensation compensate, int w
     const bool tuned = compensate == FACET_COMPENSATE_TUNE;
     assert_int_equal(t.calls, tuned ? 2 : 0);
     assert_int_equal(result.families[0].tune_tokens, tuned ? 77 : 0);
-    assert_true(result.families[0].kl_tuned <= result.families[0].kl_refit);
+    assert_true(result.families[0].loss_tuned <= result.families[0].loss_refit);
     facet_build_result_fini(&result);
     facet_family_set_fini(&families);
 }

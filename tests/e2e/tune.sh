@@ -17,7 +17,7 @@ tuned two.facet --tune-tokens 4096 --threads 2 > two.json || fail "compile with 
 diff -r one.facet two.facet || fail "the number of threads shows"
 family="d['proof']['families'][0]"
 check_json "tuned" "0 < $family['tune_tokens'] <= 4096" < one.json
-check_json "tuned" "$family['kl_tuned'] < $family['kl_refit']" < one.json
+check_json "tuned" "$family['loss_tuned'] < $family['loss_refit']" < one.json
 check_json "tuned" "d['compensate'] == 'tune' and d['seconds_by_step']['tune'] > 0" < one.json
 "$FACET" inspect one.facet --json > inspect.json || fail "inspect"
 check_json "own vectors" "d['families'][1]['own_vectors'] == ['attn_norm', 'ffn_norm', 'out_norm']" < inspect.json
@@ -29,7 +29,7 @@ check_json "dense shares" "d['families'][0]['own_vectors'] == []" < inspect.json
 # A refit says nothing of it.
 "$FACET" compile model.gguf code.families --keep 0.5 --calibration-tokens 128 -o refit.facet --json > refit.json ||
     fail "compile with a refit"
-check_json "not tuned" "'kl_tuned' not in $family" < refit.json
+check_json "not tuned" "'loss_tuned' not in $family" < refit.json
 "$FACET" inspect refit.facet --json > inspect.json || fail "inspect a refit"
 check_json "shares all" "d['families'][1]['own_vectors'] == []" < inspect.json
 if diff -q one.facet/families/code.bin refit.facet/families/code.bin > quiet.out; then

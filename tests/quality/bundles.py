@@ -104,7 +104,7 @@ def build(args, model, kind, keep, seed, options):
         args.facet, "compile", model, families(args, model, kind, seed), "--keep", keep, "-o", path,
         "--force", "--no-proof", *options)
     facts = {name: made["proof"]["families"][0].get(name) for name in (
-        "calibration_tokens", "tune_tokens", "down_bits", "layer_error", "kl_refit", "kl_tuned")}
+        "calibration_tokens", "tune_tokens", "down_bits", "layer_error", "loss_refit", "loss_tuned")}
     return path, {"compile_seconds": round(seconds, 1), "peak_mib": round(peak), **facts}
 
 

@@ -284,6 +284,27 @@ static void test_interrupt(void **state)
     assert_true(n_stopped > 3 && n_stopped < 29);
 }
 
+// All text and no teacher: what is reported is the text's nats over dense's, and training that aims
+// at it gains more of it than one that aims at dense.
+static void test_text(void **state)
+{
+    (void)state;
+    world *w = world_new(FACET_MEMORY_QWEN3), *other = world_new(FACET_MEMORY_QWEN3);
+    facet_distill_opts opts = opts_of(2);
+    facet_distill_result text, teacher;
+    opts.text = 1;
+    assert_int_equal(facet_distill(&w->data, &opts, &text, NULL), FACET_OK);
+    assert_true(text.after < text.before);
+    opts.text = 0;
+    assert_int_equal(facet_distill(&other->data, &opts, &teacher, NULL), FACET_OK);
+    opts.text = 1;
+    opts.rate = 0;
+    assert_int_equal(facet_distill(&other->data, &opts, &teacher, NULL), FACET_OK);
+    assert_true(text.after < teacher.before);
+    world_free(w);
+    world_free(other);
+}
+
 static void test_refusals(void **state)
 {
     (void)state;
@@ -293,6 +314,9 @@ static void test_refusals(void **state)
     assert_int_equal(facet_distill(&w->data, &opts, NULL, NULL), FACET_BAD_INPUT);
     opts = opts_of(1);
     opts.rate = (double)NAN;
+    assert_int_equal(facet_distill(&w->data, &opts, NULL, NULL), FACET_BAD_INPUT);
+    opts = opts_of(1);
+    opts.text = 1.5;
     assert_int_equal(facet_distill(&w->data, &opts, NULL, NULL), FACET_BAD_INPUT);
     opts = opts_of(1);
     const facet_samples none = {0};
@@ -328,7 +352,8 @@ int main(void)
         cmocka_unit_test(test_improves),    cmocka_unit_test(test_own),
         cmocka_unit_test(test_start),       cmocka_unit_test(test_same),
         cmocka_unit_test(test_never_worse), cmocka_unit_test(test_interrupt),
-        cmocka_unit_test(test_refusals),    cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_text),        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

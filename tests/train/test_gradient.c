@@ -50,6 +50,7 @@ typedef struct setting {
     facet_memory_kind kind;
     const facet_ffn_custom *custom;
     bool distill, long_samples;
+    facet_real text; // beside the teacher
     uint32_t train;
 } setting;
 
@@ -77,14 +78,14 @@ static void world_fill(world *w, const setting *s)
     for (uint32_t t = 0; t < w->batch.n_tokens; t++) {
         w->tokens[t] = (uint32_t)facet_random_below(&random, t % 3 == 0 ? 5 : n_ids);
         w->targets[t] = (uint32_t)facet_random_below(&random, n_ids);
+        if (s->text > 0 && t % 5 == 2) w->targets[t] = FACET_NO_TARGET;
         w->weights[t] = t % 4 == 1 ? 0 : facet_random_unit(&random) + 0.5;
         for (uint32_t j = 0; j < D; j++)
             w->teacher[t * D + j] = facet_random_normal(&random);
     }
-    if (s->distill)
-        w->batch.teacher = w->teacher;
-    else
-        w->batch.targets = w->targets;
+    if (s->distill) w->batch.teacher = w->teacher;
+    if (!s->distill || s->text > 0) w->batch.targets = w->targets;
+    w->batch.text = s->text;
 }
 
 static world *world_new(const setting *s)
@@ -225,6 +226,7 @@ static void test_pruned(void **state)
         setting_check(&(setting){.kind = (facet_memory_kind)kind,
                                  .custom = pruned,
                                  .distill = true,
+                                 .text = kind % 2 ? 0.3 : 0,
                                  .train = FACET_PARAM_ALL});
 }
 

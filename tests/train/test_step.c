@@ -143,6 +143,24 @@ static void test_against_stream(void **state)
     free(hidden);
 }
 
+// Nats that the teacher gives the targets.
+static double teacher_nats(const float *head)
+{
+    double sum = 0;
+    for (size_t i = 0; i < N_TOKENS; i++) {
+        double all = 0, target = 0;
+        for (size_t v = 0; v < VOCAB; v++) {
+            double logit = 0;
+            for (size_t j = 0; j < D; j++)
+                logit += (double)teacher[i * D + j] * (double)head[v * D + j];
+            all += exp(logit);
+            if (v == targets[i]) target = logit;
+        }
+        sum += log(all) - target;
+    }
+    return sum;
+}
+
 // The divergence is the sum over the vocabulary that its name says.
 static void test_divergence(void **state)
 {
@@ -171,6 +189,37 @@ static void test_divergence(void **state)
     assert_true(expected > 1 && fabs(loss - expected) < 1e-5 * expected);
     free(s);
     free(t);
+    world_fini(&w);
+    facet_memory_model_free(model);
+}
+
+// A share of the text beside a teacher: both losses, each times its share; the teacher itself has
+// none, whatever the text.
+static void test_text(void **state)
+{
+    (void)state;
+    facet_model *model = facet_memory_model_new(FACET_MEMORY_LLAMA, 9);
+    world w;
+    assert_int_equal(world_init(&w, model, &(facet_net_opts){0}, 2, NULL), FACET_OK);
+    facet_batch batch = batch_of(true);
+    double kl, nats, teachers, loss;
+    assert_int_equal(facet_step_run(w.step, &batch, &kl, NULL), FACET_OK);
+    batch = batch_of(false);
+    batch.weights = NULL;
+    assert_int_equal(facet_step_run(w.step, &batch, &nats, NULL), FACET_OK);
+    facet_real *own = malloc(N_TOKENS * D * sizeof *own);
+    memcpy(own, facet_step_hidden(w.step), N_TOKENS * D * sizeof *own);
+    batch.teacher = own;
+    batch.text = (facet_real)0.5;
+    assert_int_equal(facet_step_run(w.step, &batch, &loss, NULL), FACET_OK);
+    assert_true(fabs(loss) < 1e-6 * N_TOKENS);
+    teachers = teacher_nats(facet_memory_model_data(model, FACET_ROLE_HEAD, 0));
+    batch.teacher = teacher;
+    batch.text = (facet_real)0.25;
+    assert_int_equal(facet_step_run(w.step, &batch, &loss, NULL), FACET_OK);
+    const double expected = 0.75 * kl + 0.25 * (nats - teachers);
+    assert_true(fabs(loss - expected) < 1e-5 * (kl + nats));
+    free(own);
     world_fini(&w);
     facet_memory_model_free(model);
 }
@@ -211,8 +260,8 @@ static void test_refusals(void **state)
     facet_batch batch = batch_of(false);
     batch.n_tokens--;
     assert_int_equal(facet_step_run(w.step, &batch, &loss, NULL), FACET_BAD_INPUT);
-    batch = batch_of(false);
-    batch.teacher = teacher;
+    batch.n_tokens++;
+    batch.targets = NULL;
     assert_int_equal(facet_step_run(w.step, &batch, &loss, NULL), FACET_BAD_INPUT);
     batch = batch_of(false);
     uint32_t too_long[] = {N_TOKENS};
@@ -295,9 +344,13 @@ static void test_exp(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_against_stream), cmocka_unit_test(test_divergence),
-        cmocka_unit_test(test_threads),        cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_memory),         cmocka_unit_test(test_exp),
+        cmocka_unit_test(test_against_stream),
+        cmocka_unit_test(test_divergence),
+        cmocka_unit_test(test_text),
+        cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_exp),
     };
     return cmocka_run_group_tests(tests, inputs_fill, NULL);
 }
