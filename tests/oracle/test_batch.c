@@ -15,7 +15,7 @@
 #include "tests/support/failing.h"
 #include "tests/support/tiny.h"
 
-enum { MOST = 16, LONGEST = 24, STEPS = 15, CONTEXT = 96 };
+enum { MOST = 16, LONGEST = 24, STEPS = 10, CONTEXT = 96 };
 
 typedef struct fixture {
     char dir[4096], path[4096 + 16];
