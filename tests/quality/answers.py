@@ -20,7 +20,7 @@ import time
 
 import command
 
-PORTION = 8
+PORTION = 64  # four batches of `facet eval --complete`
 
 
 def positive(text):

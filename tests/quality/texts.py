@@ -4,16 +4,22 @@
 
 Usage: texts.py OUT [--documents 48] [--gsm8k FILE.jsonl]
 Kinds: c (/usr/include), python (standard library), german and french (man pages), english (man pages),
-and, when a file is given, problems (GSM8K: items 1..800 calibrate, the last 300 score).
+and, when a file is given, problems (GSM8K: items 1..800 calibrate, the last 300 score). Beside them
+functions.jsonl: signatures and docstrings of Python's library, put as humaneval.py puts its problems
+and without answers, so that the dense model gives them.
 Packages: libc6-dev manpages-dev manpages-de manpages-fr man-db python3. Documents are split by file: every
 fifth is held out; a document gives one window of about 1,200 characters, from its middle.
 """
 import argparse
+import ast
 import glob
 import json
 import os
 import subprocess
 import sys
+import textwrap
+
+import humaneval
 
 WINDOW = 1200
 
@@ -47,6 +53,33 @@ def spread(documents, count):
         yield path, text[start:start + WINDOW]
 
 
+def functions(sources):
+    """Public functions with a docstring of some size: what precedes their code."""
+    for path, text in sources:
+        try:
+            tree = ast.parse(text)
+        except (SyntaxError, ValueError):
+            continue
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.FunctionDef) or node.name.startswith("_"):
+                continue
+            names = [a.arg for a in node.args.args]
+            if names[:1] in (["self"], ["cls"]) or not 60 < len(ast.get_docstring(node) or "") < 900:
+                continue
+            lines = text.splitlines()[node.lineno - 1:node.body[0].end_lineno]
+            yield textwrap.dedent("\n".join(lines))
+
+
+def write_functions(out, sources, count):
+    found = list(dict.fromkeys(functions(sources)))
+    step = max(1, len(found) // count)
+    with open(os.path.join(out, "functions.jsonl"), "w", encoding="utf-8") as file:
+        for prompt in found[::step][:count]:
+            record = {"prompt": humaneval.instruction({"prompt": prompt})}
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+    print(f"functions: {len(found[::step][:count])} prompts calibrate, HumanEval scores")
+
+
 def write(out, kind, train, held):
     with open(os.path.join(out, kind + ".jsonl"), "w", encoding="utf-8") as file:
         for text in train:
@@ -68,9 +101,11 @@ def main():
     version = f"/usr/lib/python3.{sys.version_info.minor}"
     root = version if os.path.isdir(version) else os.path.dirname(os.__file__)
     pages, most = max(150, args.documents), max(600, args.documents)
+    library = [root + "/*.py", root + "/*/*.py"]
+    write_functions(args.out, files(library), args.documents)
     kinds = {
         "c": files(["/usr/include/**/*.h"]),
-        "python": files([root + "/*.py", root + "/*/*.py"]),
+        "python": files(library),
         "english": man_pages("/usr/share/man/man[27]/*.gz", pages),
         "german": man_pages("/usr/share/man/de/man[1578]/*.gz", pages),
         "french": man_pages("/usr/share/man/fr/man[1578]/*.gz", pages),
