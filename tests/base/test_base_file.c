@@ -127,9 +127,9 @@ static void directories_are_published_whole(void **state)
     assert_content(in_root("dir/f"), "new"); // the link was removed, not followed
 }
 
-static bool at_second_look(void *ctx)
+static bool is_there(void *path)
 {
-    return ++*(int *)ctx > 1;
+    return facet_path_exists(path);
 }
 
 static void errors_apart_and_interrupts(void **state)
@@ -144,19 +144,22 @@ static void errors_apart_and_interrupts(void **state)
     assert_int_equal(facet_process_run(hello, &drop, &output, &result, &err), FACET_OK);
     assert_string_equal(facet_text_str(&output), "hello\n");
     assert_false(result.cut);
-    // Asked to end, it still says good-bye; what does not listen is killed.
-    int looks = 0;
-    const facet_report report = {.ctx = &looks, .cancelled = at_second_look};
-    const facet_process_opts asked = {.cwd = root, .report = &report};
-    char bye[4096];
+    // Asked to end when it is ready, one still says good-bye; the other does not listen.
+    char ready[4096], bye[4096];
+    assert_int_equal(facet_path_join(ready, sizeof ready, root, "ready", &err), FACET_OK);
     assert_int_equal(facet_path_join(bye, sizeof bye, root, "bye", &err), FACET_OK);
-    const char *polite[] = {"sh", "-c", "trap 'echo bye > bye; exit' TERM; sleep 30 & wait", NULL};
-    const char *deaf[] = {"sh", "-c", "trap '' TERM; while :; do sleep 30; done", NULL};
+    const facet_report report = {.ctx = ready, .cancelled = is_there};
+    const facet_process_opts asked = {.cwd = root, .report = &report};
+    const char *polite[] = {"sh", "-c",
+                            "trap 'echo > bye; exit' TERM; sleep 30 & echo > ready; wait", NULL};
+    const char *deaf[] = {"sh", "-c", "trap '' TERM; echo > ready; while :; do sleep 30; done",
+                          NULL};
     assert_int_equal(facet_process_run(polite, &asked, &output, &result, &err), FACET_INTERRUPTED);
     assert_true(facet_path_exists(bye));
-    assert_int_equal(unlink(bye), 0);
-    looks = 0;
+    assert_int_equal(unlink(ready), 0);
     assert_int_equal(facet_process_run(deaf, &asked, NULL, &result, &err), FACET_INTERRUPTED);
+    assert_int_equal(unlink(ready), 0);
+    assert_int_equal(unlink(bye), 0);
     facet_text_fini(&output);
 }
 
