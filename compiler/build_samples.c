@@ -41,11 +41,13 @@ void facet_build_samples_part(const facet_samples *samples, uint64_t n_fit, face
         first += samples->lengths[i++];
     *judge = (facet_samples){.tokens = samples->tokens + first,
                              .lengths = samples->lengths + i,
+                             .answers = samples->answers ? samples->answers + i : NULL,
                              .n = samples->n - i,
                              .n_tokens = samples->n_tokens - first};
     if (!fit) return;
     *fit = (facet_samples){.tokens = samples->tokens,
                            .lengths = samples->lengths,
+                           .answers = samples->answers,
                            .n = i > 0 ? i : samples->n,
                            .n_tokens = i > 0 ? first : samples->n_tokens};
 }

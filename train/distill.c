@@ -29,6 +29,7 @@ typedef struct distill {
     uint32_t max_tokens; // of a batch
     uint32_t *tokens;    // (max_tokens) of the batch
     uint32_t *targets;   // (max_tokens)
+    float *weights;      // (max_tokens)
     uint32_t *lengths;   // (max_tokens)
     float *teacher;      // (max_tokens, d_model)
     float *best;         // (n_trained) values that judged best
@@ -111,6 +112,19 @@ static uint32_t batch_end(const distill *d, const course *c, uint32_t first)
     return end;
 }
 
+// What the n tokens of a sample are to predict, and how much it counts. A family answers prompts:
+// where the answer is known, what is predicted of the prompt only keeps it to the task's language.
+static void sample_aims(const course *c, uint32_t sample, uint32_t *targets, float *weights)
+{
+    static const float prompt_weight = 0.125f;
+    const facet_samples *s = c->samples;
+    const uint32_t n = s->lengths[sample], answer = s->answers ? s->answers[sample] : n;
+    for (uint32_t t = 0; t < n; t++) {
+        targets[t] = t + 1 < n ? s->tokens[c->start[sample] + t + 1] : FACET_NO_TARGET;
+        weights[t] = answer < n && t + 1 < answer ? prompt_weight : 1;
+    }
+}
+
 static facet_batch batch_gather(const distill *d, const course *c, uint32_t first, uint32_t end)
 {
     const size_t width = d->data->model->hp.d_model;
@@ -118,14 +132,13 @@ static facet_batch batch_gather(const distill *d, const course *c, uint32_t firs
                          .lengths = d->lengths,
                          .targets = d->targets,
                          .teacher = d->teacher,
+                         .weights = d->weights,
                          .text = (facet_real)d->opts->text};
     for (uint32_t i = first; i < end; i++) {
         const uint32_t sample = c->order[i], n = c->samples->lengths[sample];
         const uint64_t from = c->start[sample];
         memcpy(d->tokens + batch.n_tokens, c->samples->tokens + from, n * sizeof *d->tokens);
-        for (uint32_t t = 0; t < n; t++)
-            d->targets[batch.n_tokens + t] =
-                t + 1 < n ? c->samples->tokens[from + t + 1] : FACET_NO_TARGET;
+        sample_aims(c, sample, d->targets + batch.n_tokens, d->weights + batch.n_tokens);
         memcpy(d->teacher + batch.n_tokens * width, c->teacher + from * width,
                n * width * sizeof *d->teacher);
         d->lengths[batch.n++] = n;
@@ -139,7 +152,7 @@ static facet_batch batch_gather(const distill *d, const course *c, uint32_t firs
 static facet_status judge(distill *d, double *mean, facet_err *err)
 {
     const course *c = &d->judge;
-    double sum = 0;
+    double sum = 0, weight = 0;
     for (uint32_t first = 0, end; first < c->samples->n; first = end) {
         end = batch_end(d, c, first);
         FACET_TRY(
@@ -148,8 +161,10 @@ static facet_status judge(distill *d, double *mean, facet_err *err)
         double loss = 0;
         if (batch.n_tokens > 0) FACET_TRY(facet_step_run(d->step, &batch, &loss, err));
         sum += loss;
+        for (uint32_t t = 0; t < batch.n_tokens; t++)
+            weight += (double)batch.weights[t];
     }
-    *mean = sum / (double)c->samples->n_tokens;
+    *mean = sum / weight;
     return FACET_OK;
 }
 
@@ -310,10 +325,11 @@ static facet_status buffers_init(distill *d, facet_err *err)
     const size_t n = d->max_tokens, row = (size_t)d->data->model->hp.d_model * sizeof(float);
     d->tokens = facet_mem_new(alloc, n, sizeof *d->tokens);
     d->targets = facet_mem_new(alloc, n, sizeof *d->targets);
+    d->weights = facet_mem_new(alloc, n, sizeof *d->weights);
     d->lengths = facet_mem_new(alloc, n, sizeof *d->lengths);
     d->teacher = facet_mem_new_aligned(alloc, n, row);
     d->best = facet_mem_new_aligned(alloc, d->net->n_trained, sizeof *d->best);
-    if (!d->tokens || !d->targets || !d->lengths || !d->teacher || !d->best)
+    if (!d->tokens || !d->targets || !d->weights || !d->lengths || !d->teacher || !d->best)
         return facet_fail_memory(err, n * row);
     const facet_step_opts step = {.max_tokens = d->max_tokens,
                                   .longest = longest,
@@ -363,6 +379,7 @@ facet_status facet_distill(const facet_distill_data *data, const facet_distill_o
     course_fini(&d.judge, opts->alloc);
     facet_mem_free(opts->alloc, d.tokens);
     facet_mem_free(opts->alloc, d.targets);
+    facet_mem_free(opts->alloc, d.weights);
     facet_mem_free(opts->alloc, d.lengths);
     facet_mem_free_aligned(opts->alloc, d.teacher);
     facet_mem_free_aligned(opts->alloc, d.best);

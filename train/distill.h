@@ -20,7 +20,8 @@ typedef struct facet_distill_layer {
     float *bias; // (d_model), changed in place; never NULL
 } facet_distill_layer;
 
-// All borrowed for the call. Samples are sequences from position 0.
+// All borrowed for the call. Samples are sequences from position 0. Where a sample tells where its
+// answer begins, a token of the prompt counts an eighth of one of the answer.
 typedef struct facet_distill_data {
     const facet_model *model;
     const facet_distill_layer *layers; // (n_layers)

@@ -107,12 +107,23 @@ static facet_distill_opts opts_of(uint32_t n_threads)
     return opts;
 }
 
+// What a judging token counts: an eighth when it only leads on in a prompt that has an answer.
+static double token_weight(const facet_samples *samples, uint64_t token)
+{
+    uint64_t first = 0;
+    uint32_t i = 0;
+    while (first + samples->lengths[i] <= token)
+        first += samples->lengths[i++];
+    const uint32_t answer = samples->answers ? samples->answers[i] : samples->lengths[i];
+    return answer < samples->lengths[i] && token - first + 1 < answer ? 0.125 : 1;
+}
+
 // Mean KL of the judging tokens, from calib's logits.
 static double divergence(const world *w)
 {
     facet_stream *streams[2];
     float *logits[2];
-    double sum = 0;
+    double sum = 0, weight = 0;
     for (int own = 0; own < 2; own++) {
         logits[own] = calloc(VOCAB, sizeof(float));
         assert_int_equal(facet_stream_new(w->model, &w->judge, NULL, &streams[own], NULL),
@@ -128,21 +139,23 @@ static double divergence(const world *w)
         }
     }
     for (uint64_t t = 0; t < w->judge.n_tokens; t++) {
-        double norm[2] = {0};
+        double norm[2] = {0}, kl = 0;
         for (int own = 0; own < 2; own++) {
             assert_int_equal(facet_stream_logits(streams[own], t, logits[own], NULL), FACET_OK);
             for (size_t v = 0; v < VOCAB; v++)
                 norm[own] += exp((double)logits[own][v]);
         }
         for (size_t v = 0; v < VOCAB; v++)
-            sum += exp((double)logits[0][v]) / norm[0] *
-                   ((double)logits[0][v] - log(norm[0]) - (double)logits[1][v] + log(norm[1]));
+            kl += exp((double)logits[0][v]) / norm[0] *
+                  ((double)logits[0][v] - log(norm[0]) - (double)logits[1][v] + log(norm[1]));
+        sum += token_weight(&w->judge, t) * kl;
+        weight += token_weight(&w->judge, t);
     }
     for (int own = 0; own < 2; own++) {
         facet_stream_free(streams[own]);
         free(logits[own]);
     }
-    return sum / (double)w->judge.n_tokens;
+    return sum / weight;
 }
 
 static void test_improves(void **state)
@@ -284,6 +297,31 @@ static void test_interrupt(void **state)
     assert_true(n_stopped > 3 && n_stopped < 29);
 }
 
+// Answers of two samples are known, one of them from its first token on.
+static void test_answers(void **state)
+{
+    (void)state;
+    world *w = world_new(FACET_MEMORY_LLAMA);
+    uint32_t judge[N_JUDGE], train[N_TRAIN];
+    memcpy(judge, w->judge.lengths, sizeof judge);
+    memcpy(train, w->train.lengths, sizeof train);
+    judge[2] = 9;
+    judge[3] = 0;
+    train[5] = 14;
+    const double before = divergence(w);
+    w->judge.answers = judge;
+    w->train.answers = train;
+    const double weighted = divergence(w);
+    assert_true(fabs(weighted - before) > 1e-4 * before);
+    const facet_distill_opts opts = opts_of(2);
+    facet_distill_result result;
+    assert_int_equal(facet_distill(&w->data, &opts, &result, NULL), FACET_OK);
+    assert_true(fabs(result.before - weighted) < 1e-5 * weighted);
+    assert_true(fabs(result.after - divergence(w)) < 1e-5 * weighted);
+    assert_true(result.after < result.before);
+    world_free(w);
+}
+
 // All text and no teacher: what is reported is the text's nats over dense's, and training that aims
 // at it gains more of it than one that aims at dense.
 static void test_text(void **state)
@@ -352,8 +390,8 @@ int main(void)
         cmocka_unit_test(test_improves),    cmocka_unit_test(test_own),
         cmocka_unit_test(test_start),       cmocka_unit_test(test_same),
         cmocka_unit_test(test_never_worse), cmocka_unit_test(test_interrupt),
-        cmocka_unit_test(test_text),        cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_answers),     cmocka_unit_test(test_text),
+        cmocka_unit_test(test_refusals),    cmocka_unit_test(test_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
