@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "base/file.h"
+#include "compiler/build_parts.h"
 #include "tests/support/failing.h"
 #include "tests/support/fake_build.h"
 
@@ -312,6 +313,22 @@ static void test_memory(void **state)
     facet_model_close(model);
 }
 
+// What fits and what judges are views of one list, answers and all.
+static void test_parts(void **state)
+{
+    (void)state;
+    uint32_t tokens[12] = {0}, lengths[] = {3, 4, 5}, answers[] = {1, 4, 2};
+    const facet_samples all = {
+        .tokens = tokens, .lengths = lengths, .answers = answers, .n = 3, .n_tokens = 12};
+    facet_samples fit, judge;
+    facet_build_samples_part(&all, 7, &fit, &judge);
+    assert_int_equal(fit.n, 2);
+    assert_int_equal(judge.n_tokens, 5);
+    assert_ptr_equal(fit.answers, answers);
+    assert_ptr_equal(judge.answers, answers + 2);
+    assert_ptr_equal(judge.tokens, tokens + 7);
+}
+
 static void test_failure(void **state)
 {
     (void)state;
@@ -336,8 +353,9 @@ static void test_failure(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rows), cmocka_unit_test(test_rounded), cmocka_unit_test(test_vectors),
-        cmocka_unit_test(test_memory), cmocka_unit_test(test_failure)};
+        cmocka_unit_test(test_rows),    cmocka_unit_test(test_rounded),
+        cmocka_unit_test(test_vectors), cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_parts),   cmocka_unit_test(test_failure)};
     snprintf(box, sizeof box, "/tmp/facet-test-tune.XXXXXX");
     if (!mkdtemp(box)) return 1;
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);
