@@ -115,16 +115,6 @@ static uint32_t session_logits(facet_bundle *bundle, uint32_t family, float *log
     return first;
 }
 
-static double distance(const float *a, const float *b, size_t n)
-{
-    double top = 0, worst = 0;
-    for (size_t i = 0; i < n; i++) {
-        top = fmax(top, fabs((double)b[i]));
-        worst = fmax(worst, fabs((double)a[i] - (double)b[i]));
-    }
-    return worst / top;
-}
-
 static void check_model(const tiny_opts *opts)
 {
     char dir[4096], path[4200];
@@ -145,7 +135,7 @@ static void check_model(const tiny_opts *opts)
         const size_t from = (size_t)session_logits(bundle, family, got) * t->n_vocab;
         stream_logits(t, family, want);
         // Keys and values are halves in the runtime and floats in the stream.
-        const double error = distance(got + from, want + from, n - from);
+        const double error = tiny_distance(got + from, want + from, n - from);
         print_message("family %s: %.2g\n", tiny_family_names[family], error);
         assert_true(error < 1e-3);
         if (family == OWN_NOTHING) continue;
@@ -154,7 +144,7 @@ static void check_model(const tiny_opts *opts)
         t->out_norm[family] = NULL;
         stream_logits(t, family, want);
         t->out_norm[family] = last;
-        assert_true(distance(got + from, want + from, n - from) > 1e-2);
+        assert_true(tiny_distance(got + from, want + from, n - from) > 1e-2);
     }
     free(got);
     free(want);

@@ -97,6 +97,9 @@ void tiny_free(tiny *t);
 void tiny_forward(const tiny *t, uint32_t family, uint32_t prefill_family, uint32_t prefill,
                   const uint32_t *tokens, uint32_t n, float *logits);
 
+// The largest difference of a and b (n), as a share of the largest number of b.
+double tiny_distance(const float *a, const float *b, size_t n);
+
 // Writes the bundle at `path`, which must not exist. `kernel` (NULL: none): a file that becomes the
 // kernel of every family for `target`.
 void tiny_write(const tiny *t, const char *path, const char *kernel, const char *target);

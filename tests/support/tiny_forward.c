@@ -238,3 +238,13 @@ void tiny_forward(const tiny *t, uint32_t family, uint32_t prefill_family, uint3
     free(s.values);
     free(x);
 }
+
+double tiny_distance(const float *a, const float *b, size_t n)
+{
+    double top = 0, worst = 0;
+    for (size_t i = 0; i < n; i++) {
+        top = fmax(top, fabs((double)b[i]));
+        worst = fmax(worst, fabs((double)a[i] - (double)b[i]));
+    }
+    return worst / top;
+}
