@@ -175,7 +175,7 @@ static void add_row(plan *p, const char *grouping, const facet_manifest *manifes
     facet_doc_number(row, "bytes_over_dense", rounded(own / dense, 1e4));
     facet_doc_number(row, "speed_over_dense", rounded(dense / own, 1e3));
     facet_doc_number(row, "compile_seconds",
-                     rounded(result->seconds_total - result->seconds[FACET_STEP_PROVE], 1e2));
+                     rounded(result->seconds_total - result->seconds[FACET_STEP_PROVE], 1e4));
     facet_doc_number(row, "disk_bytes", disk_bytes(manifest, facts));
 }
 
