@@ -83,8 +83,8 @@ facet_status facet_stream_ffn_custom(facet_stream *stream, const facet_ffn_custo
 facet_status facet_stream_down(const facet_stream *stream, uint32_t layer, float *down,
                                facet_err *err);
 
-// After the last layer. Sum of nats and count of scored tokens (every token of a sample but its
-// first); `per_sample` (n) may be NULL and receives each sample's sum.
+// After the last layer. Sum of nats and count of scored tokens (facet_samples_scored);
+// `per_sample` (n) may be NULL and receives each sample's sum.
 facet_status facet_stream_nll(facet_stream *stream, double *nats, uint64_t *scored,
                               double *per_sample, facet_err *err);
 // Highest-logit id after every token, lowest id on a tie: ids (n_tokens).

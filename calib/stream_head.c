@@ -65,7 +65,7 @@ static facet_status head_sweep(const facet_stream *stream, uint64_t first, uint6
 // What a token's logits seen so far come to: log(sum exp) = max + log(sum).
 typedef struct nll_state {
     double max, sum, target;
-    uint32_t next; // the id that follows, UINT32_MAX after the last token of a sample
+    uint32_t next; // the id that follows, UINT32_MAX: not scored
 } nll_state;
 
 static void nll_read(void *ctx, uint64_t token, uint32_t first_id, uint32_t n, const float *logits)
@@ -94,16 +94,20 @@ facet_status facet_stream_nll(facet_stream *stream, double *nats, uint64_t *scor
     const facet_alloc *alloc = stream->engine->alloc;
     nll_state *states = facet_mem_new(alloc, (size_t)samples->n_tokens, sizeof *states);
     if (!states) return facet_fail_memory(err, (size_t)samples->n_tokens * sizeof *states);
-    for (uint64_t t = 0, i = 0; i < samples->n; i++)
-        for (uint32_t p = 0; p < samples->lengths[i]; p++, t++)
+    uint64_t t = 0;
+    for (uint32_t i = 0; i < samples->n; i++) {
+        const uint32_t first = facet_samples_scored(samples, i), n = samples->lengths[i];
+        for (uint32_t next = 1; next <= n; next++, t++)
             states[t] = (nll_state){.max = -INFINITY,
-                                    .next = p + 1 < samples->lengths[i] ? samples->tokens[t + 1]
-                                                                        : UINT32_MAX};
+                                    .next = next >= first && next < n ? samples->tokens[t + 1]
+                                                                      : UINT32_MAX};
+    }
     facet_status status;
     FACET_TRY_GOTO(head_sweep(stream, 0, samples->n_tokens, nll_read, states, err), done);
     double all = 0;
     uint64_t count = 0;
-    for (uint64_t t = 0, i = 0; i < samples->n; i++) {
+    t = 0;
+    for (uint32_t i = 0; i < samples->n; i++) {
         double sum = 0;
         for (uint32_t p = 0; p < samples->lengths[i]; p++, t++) {
             if (states[t].next == UINT32_MAX) continue;
@@ -112,7 +116,8 @@ facet_status facet_stream_nll(facet_stream *stream, double *nats, uint64_t *scor
         }
         if (!isfinite(sum)) {
             status = facet_fail_at(err, FACET_BAD_TENSOR, stream->engine->model->path, -1,
-                                   "loss: sample %u has no finite loss; the weights are damaged",
+                                   "loss: sample %u has no finite loss; the weights are damaged, "
+                                   "fetch the model again",
                                    (unsigned)i);
             goto done;
         }

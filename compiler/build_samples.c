@@ -21,6 +21,9 @@ static void copy_sample(picker *p, uint32_t sample, uint64_t most)
 {
     facet_samples *to = &p->made;
     uint64_t length = p->from->lengths[sample];
+    // A prompt whose answer is cut off would count as text.
+    const bool answered = p->from->answers && p->from->answers[sample] < length;
+    if (length > most && answered && p->from->answers[sample] >= most && to->n > 0) return;
     if (length > most) length = most;
     if (length == 0) return;
     memcpy(to->tokens + to->n_tokens, p->from->tokens + p->starts[sample],

@@ -19,6 +19,14 @@ typedef struct facet_samples {
     uint32_t *answers;
 } facet_samples;
 
+// The first of sample i's tokens whose prediction tells what a task is worth: its answer's first,
+// since what a prompt says is given; without an answer the second, since the first follows nothing.
+static inline uint32_t facet_samples_scored(const facet_samples *samples, uint32_t i)
+{
+    const uint32_t answer = samples->answers ? samples->answers[i] : samples->lengths[i];
+    return answer > 0 && answer < samples->lengths[i] ? answer : 1;
+}
+
 typedef struct facet_mask_set {
     const facet_alloc *alloc;
     uint32_t n, n_layers, d_ff;

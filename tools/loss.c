@@ -8,7 +8,7 @@
 typedef struct score {
     const facet_tool *tool;
     const uint32_t *tokens; // of the sample
-    uint32_t n, n_vocab;
+    uint32_t n, first, n_vocab; // its length, the first token scored
     uint64_t done, total; // tokens of all samples, for the progress line
     double nats;
 } score;
@@ -25,14 +25,14 @@ static double nats_of(const float *logits, uint32_t n_vocab, uint32_t id)
     return log(sum) - ((double)logits[id] - (double)top);
 }
 
-// Row i predicts token i + 1; the last row predicts nothing that is known.
+// Row i predicts token i + 1, where that is scored; the last row predicts nothing that is known.
 static facet_status add_rows(void *ctx, size_t first_row, uint32_t n_rows, const float *logits,
                              facet_err *err)
 {
     score *s = ctx;
     for (uint32_t i = 0; i < n_rows; i++) {
         size_t next = first_row + i + 1;
-        if (next < s->n)
+        if (next >= s->first && next < s->n)
             s->nats += nats_of(logits + (size_t)i * s->n_vocab, s->n_vocab, s->tokens[next]);
     }
     s->done += n_rows;
@@ -55,11 +55,12 @@ facet_status facet_loss_samples(const facet_tool *tool, facet_bundle *bundle, co
     s.tokens = samples->tokens;
     for (uint32_t i = 0; i < samples->n && status == FACET_OK; i++) {
         s.n = samples->lengths[i];
+        s.first = facet_samples_scored(samples, i);
         if (s.n > 1) {
             status = facet_session_rewind(session, 0, err);
             if (status == FACET_OK)
                 status = facet_session_prefill_all(session, s.tokens, s.n, add_rows, &s, err);
-            count += s.n - 1;
+            count += s.n - s.first;
         }
         s.tokens += s.n;
     }

@@ -6,7 +6,7 @@
 #include "train/adam.h"
 #include "train/step.h"
 
-#define JUDGINGS   8u   // of a run, unless told otherwise
+#define JUDGINGS   4u   // of a run, unless told otherwise
 #define WARM_UP    20u  // one step in so many
 #define RATE_FLOOR 0.05 // of the peak, at the end
 

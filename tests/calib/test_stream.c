@@ -292,11 +292,10 @@ static void test_own(void **state)
 }
 
 // Losses and best ids follow from the logits, over more than one block of the vocabulary.
-static void test_head(void **state)
+static void check_head(const facet_samples *of)
 {
-    (void)state;
     facet_model *model = facet_memory_model_new(FACET_MEMORY_QWEN3, 6);
-    facet_stream *stream = stream_of(model, &samples, 2);
+    facet_stream *stream = stream_of(model, of, 2);
     run_to(stream, 3);
     // The row of id 4300 doubles id 12's, so neither can beat the other: the lower id must win.
     float *head = facet_memory_model_data(model, FACET_ROLE_HEAD, 0);
@@ -307,7 +306,8 @@ static void test_head(void **state)
     assert_int_equal(facet_stream_nll(stream, &nats, &scored, per_sample, NULL), FACET_OK);
     assert_int_equal(facet_stream_argmax(stream, ids, NULL), FACET_OK);
     float *logits = malloc(VOCAB * sizeof *logits);
-    for (uint64_t t = 0, i = 0; i < samples.n; i++) {
+    for (uint64_t t = 0, i = 0; i < of->n; i++) {
+        const bool answered = of->answers && of->answers[i] < lengths[i];
         double sum = 0;
         for (uint32_t p = 0; p < lengths[i]; p++, t++) {
             assert_int_equal(facet_stream_logits(stream, t, logits, NULL), FACET_OK);
@@ -319,7 +319,7 @@ static void test_head(void **state)
             }
             assert_int_equal(ids[t], best);
             assert_int_not_equal(best, 4300);
-            if (p + 1 == lengths[i]) continue;
+            if (p + 1 == lengths[i] || (answered && p + 1 < of->answers[i])) continue;
             sum += log(total) - (double)logits[tokens[t + 1]];
             count++;
         }
@@ -331,6 +331,17 @@ static void test_head(void **state)
     free(logits);
     facet_stream_free(stream);
     facet_memory_model_free(model);
+}
+
+// With answers only these are scored; one at 0 begins with the token that follows nothing.
+static void test_head(void **state)
+{
+    (void)state;
+    uint32_t answers[] = {0, 0, 100, 0, 31};
+    facet_samples answered = samples;
+    answered.answers = answers;
+    check_head(&samples);
+    check_head(&answered);
 }
 
 // Samples do not see each other, tokens do not see later ones, and threads change nothing at all.

@@ -99,14 +99,17 @@ write("other", other)
 early = tokens.copy()
 early[ends - 4] = int(sys.argv[1])
 write("early", early)
-del t["answers"]
+answers = t.pop("answers")
 write("none", tokens)
+asked = [i < answer for answer, n in zip(answers, t["lengths"]) for i in range(n)]
+t["lengths"] = answers
+write("asked", tokens[asked])
 END
 compile() { # NAME
     "$FACET" compile float.gguf $1.families -o $1.facet --keep 0.25 --compensate none --json \
         > $1.json || fail "compile of $1"
 }
-for name in code other early none; do compile $name; done
+for name in code other early none asked; do compile $name; done
 "$PYTHON" - <<'END' || fail "other answers"
 import json
 code, other, early, none = (json.load(open(name + ".json"))["proof"]["families"][0]
@@ -118,6 +121,23 @@ assert other["agree_positions"] == code["agree_positions"]
 assert early["answer_positions"] == code["answer_positions"] - 6 * 3
 assert none["answers"] == none["answer_positions"] == none["dense_answers"] == 0
 assert none["agree_positions"] is none["agree_answers"] is None
+END
+# Perplexity is of the answers, where there are some; of all of the text otherwise.
+"$PYTHON" - <<'END' || fail "perplexity: $(cat code.json none.json asked.json)"
+import json, math
+from samples_file import load
+t = load("code.families")[1]
+held = t["held"] == 1
+answers, lengths = t["answers"][held], t["lengths"][held]
+scored = {"code": lengths - answers, "none": lengths - 1, "asked": answers - 1}
+for whose in ("dense", "family"):
+    nats = {}
+    for name, n in scored.items():
+        proof = json.load(open(name + ".json"))["proof"]["families"][0]
+        assert proof["held_tokens"] == sum(answers if name == "asked" else lengths) < 1024
+        nats[name] = math.log(proof["perplexity"][whose]) * sum(n)
+    assert abs(nats["code"] + nats["asked"] - nats["none"]) < 1e-4 * nats["none"], (whose, nats)
+    assert abs(nats["code"] / nats["none"] - 1) > 0.01
 END
 
 # ---- --agree -------------------------------------------------------------------------------------
