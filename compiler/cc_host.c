@@ -80,15 +80,26 @@ facet_status facet_cc_find(const char *cc, facet_cc *out, facet_err *err)
                       "C compiler: none of cc, gcc and clang was found; install one or set CC");
 }
 
-// The first line of a compiler's words that says what is wrong.
+static const char *line_begin(const char *words, const char *at)
+{
+    while (at > words && at[-1] != '\n')
+        at--;
+    return at;
+}
+
+// The first line of a compiler's words that says what is wrong. A driver's line on its linker only
+// says that something was, so it is the line before.
 static void first_complaint(const char *words, char *line, size_t capacity)
 {
     const char *error = strstr(words, "error");
-    const char *begin = words;
-    for (const char *p = words; error && p < error; p++) {
-        if (*p == '\n') begin = p + 1;
+    const char *begin = error ? line_begin(words, error) : words;
+    size_t length = strcspn(begin, "\n");
+    const char *linker = strstr(begin, "ld returned");
+    if (!linker) linker = strstr(begin, "linker command failed");
+    if (begin > words && linker && linker < begin + length) {
+        begin = line_begin(words, begin - 1);
+        length = strcspn(begin, "\n");
     }
-    const size_t length = strcspn(begin, "\n");
     (void)snprintf(line, capacity, "%.*s", (int)(length < 300 ? length : 300), begin);
 }
 

@@ -175,7 +175,7 @@ FACET_API facet_status facet_session_prefill(facet_session *session, const uint3
 // Appends one token and returns the whole head's logits (vocab).
 FACET_API facet_status facet_session_step(facet_session *session, uint32_t token, float *logits,
                                           facet_err *err);
-// Appends one token and draws the next one.
+// Appends one token and draws the next one. FACET_BAD_TENSOR if the logits are not finite.
 FACET_API facet_status facet_session_next(facet_session *session, uint32_t token,
                                           facet_sampler *sampler, uint32_t *id, facet_err *err);
 // Draws from logits (vocab) without a session; logits are left as they are.

@@ -278,8 +278,7 @@ facet_status facet_session_next(facet_session *session, uint32_t token, facet_sa
 {
     FACET_TRY(check_tokens(session, &token, 1, err));
     run_rows(session, session->family, NULL, &token, 1, 1);
-    *id = facet_draw(session, session->logits, sampler);
-    return FACET_OK;
+    return facet_draw(session, session->logits, sampler, id, err);
 }
 
 facet_status facet_session_step_batch(facet_session *session, uint32_t n, const uint32_t *sequences,
@@ -299,16 +298,15 @@ facet_status facet_session_next_batch(facet_session *session, uint32_t n, const 
     FACET_TRY(check_batch(session, n, sequences, tokens, err));
     run_rows(session, session->family, sequences, tokens, n, n);
     for (uint32_t i = 0; i < n; i++)
-        ids[i] = facet_draw(session, session->logits + i * vocab, samplers ? &samplers[i] : NULL);
+        FACET_TRY(facet_draw(session, session->logits + i * vocab,
+                             samplers ? &samplers[i] : NULL, &ids[i], err));
     return FACET_OK;
 }
 
 facet_status facet_session_sample(facet_session *session, const float *logits,
                                   facet_sampler *sampler, uint32_t *id, facet_err *err)
 {
-    (void)err;
-    *id = facet_draw(session, logits, sampler);
-    return FACET_OK;
+    return facet_draw(session, logits, sampler, id, err);
 }
 
 // Rows of a finished chunk, FACET_EVAL_ROWS at a time. x lies in the shared lanes, or, for one

@@ -117,10 +117,10 @@ static uint32_t draw_ranked(facet_session *s, const float *logits, const facet_s
     return ranked(&r, locate(s->weights, kept, unit * sum));
 }
 
-uint32_t facet_draw(facet_session *session, const float *logits, facet_sampler *sampler)
+static uint32_t draw(facet_session *session, const float *logits, facet_sampler *sampler,
+                     uint32_t best)
 {
     const uint32_t n = session->bundle->shape.n_vocab;
-    const uint32_t best = highest(logits, n);
     if (!sampler || !(sampler->temperature > 0.0f)) return best;
     facet_random random = facet_random_seed(sampler->state);
     const double unit = facet_random_unit(&random);
@@ -129,4 +129,17 @@ uint32_t facet_draw(facet_session *session, const float *logits, facet_sampler *
         return draw_ranked(session, logits, sampler, unit);
     const double total = weigh_all(session, logits, sampler, logits[best]);
     return locate(session->weights, n, unit * total);
+}
+
+facet_status facet_draw(facet_session *session, const float *logits, facet_sampler *sampler,
+                        uint32_t *id, facet_err *err)
+{
+    const uint32_t best = highest(logits, session->bundle->shape.n_vocab);
+    // What is not a number in the last state makes every logit none, the first of them too.
+    if (!isfinite(logits[best]))
+        return facet_fail(err, FACET_BAD_TENSOR,
+                          "logits: not finite, so no token can be chosen; the model's weights are "
+                          "damaged or overflow, fetch the model again and build anew");
+    *id = draw(session, logits, sampler, best);
+    return FACET_OK;
 }

@@ -46,8 +46,9 @@ struct facet_session {
 // FACET_BAD_INPUT unless the session has this sequence (session.c).
 facet_status facet_session_check(const facet_session *session, uint32_t sequence, facet_err *err);
 
-// Draws from logits (vocab); no allocation (sample.c).
-uint32_t facet_draw(facet_session *session, const float *logits, facet_sampler *sampler);
+// Draws from logits (vocab); no allocation (sample.c). FACET_BAD_TENSOR if they are not finite.
+facet_status facet_draw(facet_session *session, const float *logits, facet_sampler *sampler,
+                        uint32_t *id, facet_err *err);
 
 // Channel statistics of a layer whose z is complete (stats.c): first the weight of each token,
 // then, behind a barrier, the sums of each channel.

@@ -17,7 +17,7 @@ warns() {
 "$FACET" $build $tasks --calibration-tokens 64 -o few.facet > out.txt 2> err.txt ||
     fail "few tokens: $(cat err.txt)"
 for family in code math; do
-    warns "few tokens" "$family: 52 calibration tokens are few for a refit of 86 .*stronger ridge"
+    warns "few tokens" "$family: 42 calibration tokens are few for a refit of 86 .*stronger ridge"
 done
 "$FACET" verify few.facet -q > quiet.out || fail "few tokens: verify"
 "$FACET" $build $tasks --calibration-tokens 64 --compensate bias -o bias.facet > out.txt \
@@ -81,6 +81,9 @@ for model in attn ffn huge; do
     refused 3 "$model.gguf: layer 1: channel 0 has no finite statistic, $damaged" build \
         $model.gguf $tasks --mode generic --continue 0 -o bad.facet
 done
+refused 3 "logits: not finite, so no token can be chosen" predict head.gguf $tasks --continue 4 \
+    -o bad.masks
+refused 3 "logits: not finite, so no token can be chosen" run head.gguf --mode generic -p one
 refused 3 "head.gguf: loss: sample 0 has no finite loss" compile head.gguf demo.families \
     --mode generic -o bad.facet
 # Channels that are never active leave nothing to solve, which is no fault.

@@ -34,6 +34,18 @@ done
 
 CC=no-such-compiler status_is 5 "no compiler" "$FACET" run model.gguf -p x --cache "$WORK/none"
 CC=/bin/false status_is 5 "a compiler that fails" "$FACET" run model.gguf -p x --cache "$WORK/none"
+# What is told of a failed compiler's words is the line that names the fault.
+for words in "x.c: In function f:|x.c:3: error: y is not declared|3 | y;" \
+    "ld: warning: nothing|ld: cannot find -ly|collect2: error: ld returned 1 exit status" \
+    "ld: cannot find -ly|clang: error: linker command failed with exit code 1"; do
+    printf '#!/bin/sh\n[ "$1" = --version ] && echo fake 1 && exit\necho "%s" | tr "|" "\\n" >&2\nexit 1\n' \
+        "$words" > fake-cc
+    chmod +x fake-cc
+    CC=$WORK/fake-cc "$FACET" run model.gguf -p x -n 1 --cache "$WORK/none" > out.txt 2> err.txt
+    [ $? -ne 0 ] || fail "$words: accepted"
+    grep -q -e 'x.c:3: error: y is not' -e ': ld: cannot find -ly' err.txt ||
+        fail "$words: $(cat err.txt)"
+done
 # No compiler is needed for what the cache has, or for portable kernels.
 FACET_ISA=generic "$FACET" $ask > got.json 2> /dev/null || fail "FACET_ISA=generic"
 
