@@ -51,20 +51,24 @@ static const struct {
 };
 
 enum {
-    COMMON_ROLES = FACET_ROLE_BIT(TOKEN_EMBD) | FACET_ROLE_BIT(OUT_NORM) |
-                   FACET_ROLE_BIT(ATTN_NORM) | FACET_ROLE_BIT(Q) | FACET_ROLE_BIT(K) |
-                   FACET_ROLE_BIT(V) | FACET_ROLE_BIT(O) | FACET_ROLE_BIT(FFN_NORM) |
-                   FACET_ROLE_BIT(GATE) | FACET_ROLE_BIT(UP) | FACET_ROLE_BIT(DOWN),
-    QKV_BIASES = FACET_ROLE_BIT(Q_BIAS) | FACET_ROLE_BIT(K_BIAS) | FACET_ROLE_BIT(V_BIAS),
-    QK_NORMS = FACET_ROLE_BIT(Q_NORM) | FACET_ROLE_BIT(K_NORM),
-    POST_NORMS = FACET_ROLE_BIT(ATTN_POST) | FACET_ROLE_BIT(FFN_POST),
+    COMMON_ROLES = FACET_ROLE_BIT(FACET_ROLE_TOKEN_EMBD) | FACET_ROLE_BIT(FACET_ROLE_OUT_NORM) |
+                   FACET_ROLE_BIT(FACET_ROLE_ATTN_NORM) | FACET_ROLE_BIT(FACET_ROLE_Q) |
+                   FACET_ROLE_BIT(FACET_ROLE_K) | FACET_ROLE_BIT(FACET_ROLE_V) |
+                   FACET_ROLE_BIT(FACET_ROLE_O) | FACET_ROLE_BIT(FACET_ROLE_FFN_NORM) |
+                   FACET_ROLE_BIT(FACET_ROLE_GATE) | FACET_ROLE_BIT(FACET_ROLE_UP) |
+                   FACET_ROLE_BIT(FACET_ROLE_DOWN),
+    QKV_BIASES = FACET_ROLE_BIT(FACET_ROLE_Q_BIAS) | FACET_ROLE_BIT(FACET_ROLE_K_BIAS) |
+                 FACET_ROLE_BIT(FACET_ROLE_V_BIAS),
+    QK_NORMS = FACET_ROLE_BIT(FACET_ROLE_Q_NORM) | FACET_ROLE_BIT(FACET_ROLE_K_NORM),
+    POST_NORMS = FACET_ROLE_BIT(FACET_ROLE_ATTN_POST) | FACET_ROLE_BIT(FACET_ROLE_FFN_POST),
 };
 
 static const facet_arch archs[] = {
     {
         .name = "llama",
         .hf_types = {"llama", "mistral"},
-        .optional = QKV_BIASES | FACET_ROLE_BIT(O_BIAS) | FACET_ROLE_BIT(ROPE_FREQS),
+        .optional =
+            QKV_BIASES | FACET_ROLE_BIT(FACET_ROLE_O_BIAS) | FACET_ROLE_BIT(FACET_ROLE_ROPE_FREQS),
         .rotary_gguf = FACET_ROTARY_NORMAL,
         .rotary_hf = FACET_ROTARY_NEOX,
         .act = FACET_GATE_SILU,
@@ -86,7 +90,7 @@ static const facet_arch archs[] = {
         .name = "qwen3",
         .hf_types = {"qwen3"},
         .required = QK_NORMS,
-        .optional = QKV_BIASES | FACET_ROLE_BIT(O_BIAS),
+        .optional = QKV_BIASES | FACET_ROLE_BIT(FACET_ROLE_O_BIAS),
         .rotary_gguf = FACET_ROTARY_NEOX,
         .rotary_hf = FACET_ROTARY_NEOX,
         .act = FACET_GATE_SILU,
@@ -333,7 +337,7 @@ static facet_status bind_role(facet_model *model, const facet_arch *arch, bool h
                               uint32_t layer, facet_err *err)
 {
     const uint32_t required = COMMON_ROLES | arch->required;
-    const uint32_t allowed = required | arch->optional | FACET_ROLE_BIT(HEAD);
+    const uint32_t allowed = required | arch->optional | FACET_ROLE_BIT(FACET_ROLE_HEAD);
     const uint32_t bit = UINT32_C(1) << role;
     const char *pattern = pattern_of(arch, role, hf);
     if (!(allowed & bit) || !pattern) return FACET_OK;

@@ -7,6 +7,7 @@
 
 #include "base/hash.h"
 #include "model/model_parts.h"
+#include "model/vectors.h"
 
 const char *facet_model_keep(facet_model *model, const char *text, size_t bytes)
 {
@@ -42,6 +43,7 @@ facet_status facet_model_open(const char *path, const facet_alloc *alloc, facet_
     FACET_TRY_GOTO(facet_path_is_dir(path) ? facet_model_open_dir(model, err)
                                            : facet_model_open_gguf(model, err),
                    done);
+    FACET_TRY_GOTO(facet_vectors_check(model, alloc, err), done);
     for (uint32_t i = 0; i < model->n_tensors; i++) {
         const uint64_t *dims = model->tensors[i].dims;
         model->n_parameters += dims[0] * dims[1] * dims[2] * dims[3];

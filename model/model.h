@@ -45,6 +45,9 @@ typedef enum facet_role {
     FACET_ROLE_COUNT
 } facet_role;
 
+// Of sets of roles.
+#define FACET_ROLE_BIT(role) (UINT32_C(1) << (role))
+
 typedef enum facet_rotary {
     FACET_ROTARY_NONE,
     FACET_ROTARY_NORMAL,

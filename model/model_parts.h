@@ -24,8 +24,6 @@ enum { FACET_LAYERS_MAX = 4096 };
 
 // ---- the table of architectures (arch.c) ------------------------------------------------------
 
-#define FACET_ROLE_BIT(role) (UINT32_C(1) << FACET_ROLE_##role)
-
 typedef struct facet_arch_name {
     facet_role role;
     const char *pattern; // "%u" stands for the layer

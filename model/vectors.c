@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "model/vectors.h"
 
+#include <math.h>
+
 void facet_vector_read(const facet_model *model, facet_role role, const facet_tensor *tensor,
                        float *out)
 {
@@ -41,6 +43,34 @@ facet_status facet_vectors_init(facet_vectors *vectors, const facet_model *model
         }
     }
     if (status != FACET_OK) facet_vectors_fini(vectors);
+    return status;
+}
+
+static facet_status check_values(const facet_tensor *tensor, const facet_vector *vector,
+                                 facet_err *err)
+{
+    for (uint32_t i = 0; i < vector->n; i++)
+        if (!isfinite(vector->data[i]))
+            return facet_fail_at(err, FACET_BAD_TENSOR, tensor->file, (int64_t)tensor->offset,
+                                 "%s: tensor %s: value %u is not finite; the weights are damaged, "
+                                 "fetch the model again",
+                                 tensor->file, tensor->name, (unsigned)i);
+    return FACET_OK;
+}
+
+facet_status facet_vectors_check(const facet_model *model, const facet_alloc *alloc, facet_err *err)
+{
+    facet_vectors vectors;
+    FACET_TRY(facet_vectors_init(&vectors, model, FACET_ROLES_VECTOR, alloc, err));
+    facet_status status = FACET_OK;
+    for (uint32_t layer = 0; layer < model->hp.n_layers; layer++)
+        for (uint32_t role = 0; role < FACET_ROLE_COUNT && status == FACET_OK; role++) {
+            const facet_vector *vector = &vectors.list[(size_t)layer * FACET_ROLE_COUNT + role];
+            if (vector->data)
+                status =
+                    check_values(facet_model_tensor(model, (facet_role)role, layer), vector, err);
+        }
+    facet_vectors_fini(&vectors);
     return status;
 }
 

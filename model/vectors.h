@@ -10,7 +10,6 @@
 #include "model/model.h"
 
 // Sets of roles.
-#define FACET_ROLE_BIT(role) (UINT32_C(1) << (role))
 #define FACET_ROLES_GAIN                                                                           \
     (FACET_ROLE_BIT(FACET_ROLE_OUT_NORM) | FACET_ROLE_BIT(FACET_ROLE_ATTN_NORM) |                  \
      FACET_ROLE_BIT(FACET_ROLE_FFN_NORM) | FACET_ROLE_BIT(FACET_ROLE_ATTN_POST) |                  \
@@ -45,6 +44,11 @@ static inline facet_vector facet_vectors_get(const facet_vectors *vectors, uint3
     const bool of_layer = role >= FACET_ROLE_ATTN_NORM;
     return vectors->list[(of_layer ? (size_t)layer : 0) * FACET_ROLE_COUNT + role];
 }
+
+// Are all values of all vectors finite? Integer kernels would swallow one that is not. Else
+// FACET_BAD_TENSOR with its tensor, file and offset.
+facet_status facet_vectors_check(const facet_model *model, const facet_alloc *alloc,
+                                 facet_err *err);
 
 // The vector of one tensor (dims[0] floats), complete.
 void facet_vector_read(const facet_model *model, facet_role role, const facet_tensor *tensor,

@@ -298,8 +298,8 @@ facet_status facet_session_next_batch(facet_session *session, uint32_t n, const 
     FACET_TRY(check_batch(session, n, sequences, tokens, err));
     run_rows(session, session->family, sequences, tokens, n, n);
     for (uint32_t i = 0; i < n; i++)
-        FACET_TRY(facet_draw(session, session->logits + i * vocab,
-                             samplers ? &samplers[i] : NULL, &ids[i], err));
+        FACET_TRY(facet_draw(session, session->logits + i * vocab, samplers ? &samplers[i] : NULL,
+                             &ids[i], err));
     return FACET_OK;
 }
 

@@ -45,8 +45,9 @@ grep -q '^facet: short.txt: has fewer than two tokens; ' err.txt || fail "short:
 nothing_left short.facet
 
 # ---- weights -------------------------------------------------------------------------------------
-"$PYTHON" - <<'END' || fail "models"
-import struct
+vectors="blk.1.attn_norm.weight blk.1.ffn_norm.weight output_norm.weight"
+"$PYTHON" - $vectors <<'END' || fail "models"
+import struct, sys
 from gguf_file import read_gguf
 raw = open("model.gguf", "rb").read()
 tensors = read_gguf("model.gguf")[1]
@@ -54,11 +55,9 @@ def write(name, tensor, data):
     at = raw.find(tensors[tensor][2])
     assert at > 0
     open(name + ".gguf", "wb").write(raw[:at] + data + raw[at + len(data):])
-nan = struct.pack("<f", float("nan"))
-write("attn", "blk.1.attn_norm.weight", nan)
-write("ffn", "blk.1.ffn_norm.weight", nan)
+for tensor in sys.argv[1:]:
+    write(tensor, tensor, struct.pack("<f", float("nan")))
 write("huge", "blk.1.ffn_norm.weight", struct.pack("<f", 1e38))
-write("head", "output_norm.weight", nan)
 write("dead", "blk.1.ffn_norm.weight", bytes(len(tensors["blk.1.ffn_norm.weight"][2])))
 END
 "$FACET" predict model.gguf $tasks -q -o demo.masks > quiet.out || fail "predict"
@@ -71,21 +70,19 @@ refused() {
     nothing_left bad
 }
 damaged="so weights are damaged or the text drives them out of range"
-for model in attn ffn huge; do
-    for compensate in refit none; do
-        refused 1 "calibration, layer 1: activations are not finite, $damaged" compile $model.gguf \
-            demo.families --mode generic --compensate $compensate -o bad.facet
-    done
-    refused 3 "$model.gguf: layer 1: channel 0 has no finite statistic, $damaged" predict \
-        $model.gguf $tasks --continue 0 -o bad.masks
-    refused 3 "$model.gguf: layer 1: channel 0 has no finite statistic, $damaged" build \
-        $model.gguf $tasks --mode generic --continue 0 -o bad.facet
+for compensate in refit none; do
+    refused 1 "calibration, layer 1: activations are not finite, $damaged" compile huge.gguf \
+        demo.families --mode generic --compensate $compensate -o bad.facet
 done
-refused 3 "logits: not finite, so no token can be chosen" predict head.gguf $tasks --continue 4 \
-    -o bad.masks
-refused 3 "logits: not finite, so no token can be chosen" run head.gguf --mode generic -p one
-refused 3 "head.gguf: loss: sample 0 has no finite loss" compile head.gguf demo.families \
-    --mode generic -o bad.facet
+statistic="huge.gguf: layer 1: channel 0 has no finite statistic, $damaged"
+refused 3 "$statistic" predict huge.gguf $tasks --continue 0 -o bad.masks
+refused 3 "$statistic" build huge.gguf $tasks --mode generic --continue 0 -o bad.facet
+for tensor in $vectors; do
+    unreadable="$tensor.gguf: tensor $tensor: value 0 is not finite"
+    refused 3 "$unreadable" predict $tensor.gguf $tasks -o bad.masks
+    refused 3 "$unreadable" compile $tensor.gguf demo.families --mode generic -o bad.facet
+    refused 3 "$unreadable" run $tensor.gguf --mode generic -p one
+done
 # Channels that are never active leave nothing to solve, which is no fault.
 "$FACET" compile dead.gguf demo.families --mode generic -o dead.facet --json > dead.json \
     2> err.txt || fail "dead channels: $(cat err.txt)"
