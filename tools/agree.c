@@ -26,14 +26,20 @@ static facet_status draw(void *ctx, size_t first_row, uint32_t n_rows, const flo
 }
 
 // What comes before the row that draws the first token gets no logits.
-facet_status facet_agree_draw(facet_session *session, uint32_t n_vocab, const uint32_t *ids,
-                              size_t first, size_t n, uint32_t *drawn, facet_err *err)
+facet_status facet_agree_draw(facet_session *session, const char *reader, const char *family,
+                              uint32_t n_vocab, const uint32_t *ids, size_t first, size_t n,
+                              uint32_t *drawn, facet_err *err)
 {
     const size_t lead = first - 1;
     draw_rows rows = {session, n_vocab, drawn};
     FACET_TRY(facet_session_rewind(session, 0, err));
+    FACET_TRY(facet_session_family(session, reader, err));
     if (lead > 0) FACET_TRY(facet_session_prefill(session, ids, lead, NULL, err));
-    return facet_session_prefill_all(session, ids + lead, n - first, draw, &rows, err);
+    FACET_TRY(facet_session_prefill_all(session, ids + lead, 1, draw, &rows, err));
+    FACET_TRY(facet_session_family(session, family, err));
+    if (n == first + 1) return FACET_OK;
+    rows.drawn++;
+    return facet_session_prefill_all(session, ids + first, n - first - 1, draw, &rows, err);
 }
 
 void facet_agree_count(const uint32_t *answer, const uint32_t *dense, const uint32_t *family,
@@ -76,10 +82,10 @@ static facet_status compare_sample(agree_job *job, const uint32_t *ids, uint32_t
     if (first >= job->samples->lengths[i]) return FACET_OK;
     const size_t n = answer_end(job->bundle, ids, first, job->samples->lengths[i]);
     const uint32_t n_vocab = facet_vocab(job->bundle);
-    FACET_TRY(facet_session_family(job->session, "dense", err));
-    FACET_TRY(facet_agree_draw(job->session, n_vocab, ids, first, n, job->dense, err));
-    FACET_TRY(facet_session_family(job->session, job->family, err));
-    FACET_TRY(facet_agree_draw(job->session, n_vocab, ids, first, n, job->own, err));
+    FACET_TRY(
+        facet_agree_draw(job->session, "dense", "dense", n_vocab, ids, first, n, job->dense, err));
+    FACET_TRY(facet_agree_draw(job->session, job->family, job->family, n_vocab, ids, first, n,
+                               job->own, err));
     facet_agree_count(ids + first, job->dense, job->own, n - first, &job->sum);
     return FACET_OK;
 }

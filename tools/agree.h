@@ -4,6 +4,7 @@
 //     prompt[0..p) answer[0..k)      the last token of an answer is the first that ends a turn
 //     row p-1+i                      a family's logits behind prompt + answer[0..i)
 //     position i agrees              row p-1+i is highest at the same token for dense and family
+//                                    (with --prefill dense row p-1 is dense's for both)
 //
 // An answer is dense's own when dense's rows are highest at the answer's tokens. The family's own
 // greedy answer `own` (same limit of tokens) then equals `answer` token for token if and only if
@@ -21,10 +22,12 @@
 #include "compiler/build.h"
 #include "tools/resolve.h"
 
-// What the session's family draws greedily behind ids[0..i) for each i from `first` (1 or more) to
-// n - 1: drawn (n - first). The session forgets its context first.
-facet_status facet_agree_draw(facet_session *session, uint32_t n_vocab, const uint32_t *ids,
-                              size_t first, size_t n, uint32_t *drawn, facet_err *err);
+// What `family` draws greedily behind ids[0..i) for each i from `first` (1 or more) to n - 1: drawn
+// (n - first). `reader`, the family itself or dense, reads the prompt ids[0..first), and so draws
+// the first. The session forgets its context first.
+facet_status facet_agree_draw(facet_session *session, const char *reader, const char *family,
+                              uint32_t n_vocab, const uint32_t *ids, size_t first, size_t n,
+                              uint32_t *drawn, facet_err *err);
 // Adds one answer of n tokens, under which dense and the family have drawn.
 void facet_agree_count(const uint32_t *answer, const uint32_t *dense, const uint32_t *family,
                        size_t n, facet_build_agreement *sum);

@@ -119,7 +119,8 @@ static facet_status prepare(batch *b, facet_err *err)
     if (b->made == NULL || b->logits == NULL)
         return facet_fail_memory(err,
                                  opts->n_prompts * sizeof *b->made + n_vocab * sizeof *b->logits);
-    const facet_session_opts session_opts = {.n_ctx = opts->n_ctx, .n_sequences = b->n_sequences};
+    const facet_session_opts session_opts = {
+        .n_ctx = opts->n_ctx, .prefill = opts->prefill, .n_sequences = b->n_sequences};
     return facet_session_new(b->bundle, opts->family, &session_opts, &b->session, err);
 }
 

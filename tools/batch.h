@@ -15,8 +15,8 @@ typedef facet_status facet_batch_fn(void *ctx, size_t i, const facet_generated *
                                     facet_err *err);
 
 typedef struct facet_batch_opts {
-    const char *family;
-    const facet_tokens *prompts; // (n_prompts) each of 1 to n_ctx tokens
+    const char *family, *prefill; // as facet_session_opts has it
+    const facet_tokens *prompts;  // (n_prompts) each of 1 to n_ctx tokens
     size_t n_prompts;
     uint32_t n_max;             // tokens of an answer
     uint32_t n_ctx;             // of each sequence

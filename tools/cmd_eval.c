@@ -14,6 +14,8 @@ static const facet_option options[] = {
                    "Compare with dense's greedy answers to the prompts of a task file."),
     FACET_OPT_TEXT("--family", NULL, FIELD(family), "NAME|dense|all",
                    "Whose channels to compute (--complete: dense; else: all)."),
+    FACET_OPT_CHOICE("--prefill", FIELD(prefill), "family|dense",
+                     "--complete, --agree: who reads the prompts (family)."),
     FACET_OPT_COUNT("--ctx", NULL, FIELD(ctx), "N",
                     "--ppl: tokens of a window (256); else: of prompt and answer (the model's).", 2,
                     1 << 20),
@@ -49,6 +51,10 @@ static facet_status check(const facet_eval_opts *opts, facet_err *err)
     if (opts->complete == NULL && (opts->out != NULL || opts->stops.n > 0))
         return facet_fail(err, FACET_USAGE, "%s: goes with --complete only; leave it out",
                           opts->out != NULL ? "-o" : "--stop");
+    if (opts->ppl != NULL && opts->prefill != NULL)
+        return facet_fail(err, FACET_USAGE,
+                          "--prefill: a text has no prompt, --ppl reads it by the family; leave "
+                          "it out");
     if (opts->complete == NULL) return FACET_OK;
     if (opts->out == NULL)
         return facet_fail(err, FACET_USAGE, "-o: the output is not named; see facet eval --help");

@@ -2,6 +2,8 @@
 // Agreement with dense on the prompts of a file (agree.h): dense answers every prompt greedily,
 // once; then each family reads prompt and answer in one pass, which gives both figures. Dense's own
 // row, 1 and 1, shows in every run that a prefill's logits are those of single steps.
+#include <string.h>
+
 #include "base/clock.h"
 #include "base/memory.h"
 #include "tools/agree.h"
@@ -61,17 +63,19 @@ static facet_status answer(agree_job *job, cJSON *doc, facet_err *err)
 
 // ---- a family on them ---------------------------------------------------------------------------
 
-static facet_status compare_all(const agree_job *job, facet_session *session, uint32_t *drawn,
-                                facet_build_agreement *sum, facet_err *err)
+static facet_status compare_all(const agree_job *job, const char *family, facet_session *session,
+                                uint32_t *drawn, facet_build_agreement *sum, facet_err *err)
 {
+    const char *prefill = job->opts->prefill;
+    const char *reader = prefill && strcmp(prefill, "dense") == 0 ? "dense" : family;
     const size_t n = job->prompts.n;
     for (size_t i = 0; i < n; i++) {
         const facet_tokens *tokens = &job->prompts.tokens[i];
         const size_t first = job->n_prompt[i];
         const uint32_t *answer = tokens->ids + first;
         FACET_TRY(facet_report_progress(&job->tool->report, "compare", i, n, err));
-        FACET_TRY(facet_agree_draw(session, facet_vocab(job->bundle), tokens->ids, first,
-                                   tokens->count, drawn, err));
+        FACET_TRY(facet_agree_draw(session, reader, family, facet_vocab(job->bundle), tokens->ids,
+                                   first, tokens->count, drawn, err));
         facet_agree_count(answer, answer, drawn, tokens->count - first, sum);
     }
     return FACET_OK;
@@ -88,7 +92,7 @@ static facet_status compare(const agree_job *job, const char *family, cJSON *res
     facet_status status = drawn != NULL
                               ? facet_session_new(job->bundle, family, &opts, &session, err)
                               : facet_fail_memory(err, job->longest * sizeof *drawn);
-    if (status == FACET_OK) status = compare_all(job, session, drawn, &sum, err);
+    if (status == FACET_OK) status = compare_all(job, family, session, drawn, &sum, err);
     facet_session_free(session);
     facet_mem_free(NULL, drawn);
     if (status != FACET_OK) return status;

@@ -49,6 +49,7 @@ static facet_status complete_family(complete_job *job, const char *family, facet
 {
     const facet_batch_opts opts = {
         .family = family,
+        .prefill = job->opts->prefill,
         .prompts = job->prompts.tokens,
         .n_prompts = job->prompts.n,
         .n_max = (uint32_t)job->opts->n,

@@ -8,7 +8,7 @@
 #include "tools/taskfile.h"
 
 typedef struct facet_eval_opts {
-    const char *ppl, *complete, *agree, *family, *out;
+    const char *ppl, *complete, *agree, *family, *prefill, *out;
     bool force, raw;
     uint64_t ctx, n, limit; // ctx 0: the form's own; limit 0: every record
     uint64_t batch;         // prompts that are answered side by side

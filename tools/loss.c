@@ -7,9 +7,9 @@
 
 typedef struct score {
     const facet_tool *tool;
-    const uint32_t *tokens; // of the sample
+    const uint32_t *tokens;     // of the sample
     uint32_t n, first, n_vocab; // its length, the first token scored
-    uint64_t done, total; // tokens of all samples, for the progress line
+    uint64_t done, total;       // tokens of all samples, for the progress line
     double nats;
 } score;
 

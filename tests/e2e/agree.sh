@@ -36,31 +36,44 @@ check_json "a quarter" "abs(d['agreement'][0]['positions_equal_share'] - \
     d['agreement'][0]['positions_equal'] / d['agreement'][0]['positions']) < 1e-9" < quarter.json
 
 # ---- the same from single runs, in which the family goes its own way -----------------------------
-"$PYTHON" - "$FACET" <<'END' > runs.json || fail "single runs"
+for prefill in family dense; do
+    "$PYTHON" - "$FACET" $prefill <<'END' > runs.json || fail "single runs, prefill by $prefill"
 import json, subprocess, sys
 
 def answer(family, prompt):
-    out = subprocess.run([sys.argv[1], "run", "most.facet", "--family", family, "-n", "6", "--json",
-                          "-p", prompt], capture_output=True, text=True, check=True).stdout
+    out = subprocess.run([sys.argv[1], "run", "most.facet", "--family", family, "--prefill",
+                          sys.argv[2], "-n", "6", "--json", "-p", prompt],
+                         capture_output=True, text=True, check=True).stdout
     made = json.loads(out)
-    return made["tokens"], made["stop"]
+    return made["tokens"], made["stop"], made["text"]
 
 prompts = [json.loads(line)["prompt"] for line in open("code.jsonl")][:12]
 pairs = [(answer("dense", p), answer("code", p)) for p in prompts]
 ended = sum(dense[1] == "end" and len(dense[0]) < 6 for dense, _ in pairs)
 print(json.dumps({"equal": sum(a == b for a, b in pairs), "ended": ended,
-                  "tokens": sum(len(dense[0]) for dense, _ in pairs) + ended}))
+                  "tokens": sum(len(dense[0]) for dense, _ in pairs) + ended,
+                  "texts": [own[2] for _, own in pairs]}))
 END
-agree most.facet -n 6 --limit 12 --family code > most.json
-for field in equal ended tokens; do
-    case $field in
-    equal) expression="d['agreement'][0]['answers_equal']" ;;
-    *) expression="d['dense']['$field']" ;;
-    esac
-    [ "$(json "d['$field']" < runs.json)" = "$(json "$expression" < most.json)" ] ||
-        fail "single runs: $field: $(cat runs.json most.json)"
+    agree most.facet -n 6 --limit 12 --family code --prefill $prefill > most.json
+    for field in equal ended tokens; do
+        case $field in
+        equal) expression="d['agreement'][0]['answers_equal']" ;;
+        *) expression="d['dense']['$field']" ;;
+        esac
+        [ "$(json "d['$field']" < runs.json)" = "$(json "$expression" < most.json)" ] ||
+            fail "single runs, prefill by $prefill: $field: $(cat runs.json most.json)"
+    done
+    check_json "some channels" "0 < d['agreement'][0]['answers_equal'] < 12" < most.json
+    "$FACET" eval most.facet --complete code.jsonl -n 6 --limit 12 --family code \
+        --prefill $prefill -o texts-$prefill.jsonl -q > quiet.out || fail "complete"
+    "$PYTHON" -c '
+import json, sys
+lines = [json.loads(line)["completion"] for line in open(sys.argv[1])]
+sys.exit(lines != json.load(open("runs.json"))["texts"])' texts-$prefill.jsonl ||
+        fail "answers, prefill by $prefill"
 done
-check_json "some channels" "0 < d['agreement'][0]['answers_equal'] < 12" < most.json
+cmp -s texts-family.jsonl texts-dense.jsonl && fail "who reads the prompt makes no difference"
+status_is 2 "--prefill of a text" "$FACET" eval most.facet --ppl text.txt --prefill dense
 
 # ---- text, context, the same again ---------------------------------------------------------------
 "$FACET" eval quarter.facet --agree code.jsonl -n 4 > text.out 2> err.txt || fail "agree as text"

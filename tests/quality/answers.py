@@ -44,6 +44,8 @@ def arguments(description, data, tokens, limit=None):
                         "names none, as facet build --score wants it")
     parser.add_argument("-n", "--tokens", type=positive, default=tokens,
                         help=f"tokens of an answer at most ({tokens})")
+    parser.add_argument("--prefill", choices=["family", "dense"], default="family",
+                        help="who reads the problem (family)")
     parser.add_argument("--threads", type=positive, help="threads of facet")
     return parser
 
@@ -125,7 +127,8 @@ def complete(args, family, stops, records):
     try:
         write_lines(asked, records)
         made = facet(args, "eval", args.bundle, "--family", family, "--complete", asked, "-o",
-                     answered, "-n", str(args.tokens), *(w for s in stops for w in ("--stop", s)))
+                     answered, "-n", str(args.tokens), "--prefill", args.prefill,
+                     *(w for s in stops for w in ("--stop", s)))
         return [r["completion"] for r in read_lines(answered)], made["generated_tokens"]
     finally:
         for path in (asked, answered):
@@ -136,7 +139,8 @@ def complete(args, family, stops, records):
 def collect(args, task, family, prompts, stops=()):
     """{id: completion} of the family for prompts {id: text}; what is there is not made again."""
     path = os.path.join(args.out, f"{task}-{family}.jsonl")
-    made_by = {"bundle": digest(args), "tokens": args.tokens, "stops": list(stops)}
+    made_by = {"bundle": digest(args), "tokens": args.tokens, "stops": list(stops),
+               "prefill": args.prefill}
     kept = {}
     for record in read_lines(path):
         if record["made_by"] == made_by and prompts.get(record["id"]) == record["prompt"]:

@@ -169,7 +169,7 @@ class Store(unittest.TestCase):
             os.mkdir(out + "/b")
             with open(out + "/b/manifest.json", "w") as file:
                 file.write("{}")
-            args = types.SimpleNamespace(out=out, bundle=out + "/b", tokens=9)
+            args = types.SimpleNamespace(out=out, bundle=out + "/b", tokens=9, prefill="family")
             n = answers.PORTION + 2
             prompts = {str(i): f"p{i}" for i in range(n)}
             real, answers.complete = answers.complete, complete
