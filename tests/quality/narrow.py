@@ -6,8 +6,9 @@ Usage: narrow.py FACET MODEL TASK.jsonl... --work DIR [--keep 0.75 0.5 0.33 0.25
                  [--ask 20] [--tokens 64] [--ctx 512] [--limit N] [--speed] [--rows FILE]
                  [--keep-bundles] [-- COMPILE OPTIONS]
 The first prompts of a task build, with the dense model's own answers; the last ones are held out
-from everything and only asked: `facet eval --agree`. The perplexity ratio is the proof's, on
-answers held out among those that build. Masks are made once a task. --speed, on a quiet machine:
+from everything and only asked: `facet eval --agree`, once with prompts that the family reads, once
+with prompts that dense reads (behind the slash). The perplexity ratio is the proof's, on answers
+held out among those that build. Masks are made once a task. --speed, on a quiet machine:
 decoding of dense and family interleaved, in the same process. What is measured is kept in FILE
 (DIR/rows.jsonl) and not measured again; --speed adds what rows lack.
 """
@@ -70,14 +71,18 @@ def build(args, task, keep, prompts):
 
 
 def quality(args, task, bundle, made, asked):
-    agreed = command.run(args.facet, "eval", bundle, "--agree", asked, "--family", name_of(task),
-                         "-n", args.tokens)["agreement"][0]
+    agreed, read_by_dense = (
+        command.run(args.facet, "eval", bundle, "--agree", asked, "--family", name_of(task), "-n",
+                    args.tokens, "--prefill", reader)["agreement"][0]
+        for reader in ("family", "dense"))
     proof = made["proof"]["families"][0]
     with open(os.path.join(bundle, "manifest.json"), encoding="utf-8") as file:
         read = {family["name"]: family["token_bytes"] for family in json.load(file)["families"]}
     return {
         "prompts": agreed["prompts"], "answers": agreed["answers_equal_share"],
         "positions": agreed["positions_equal_share"], "of_positions": agreed["positions"],
+        "dense_answers": read_by_dense["answers_equal_share"],
+        "dense_positions": read_by_dense["positions_equal_share"],
         "calibration_tokens": proof["calibration_tokens"],
         "ratio": (proof["perplexity"]["family"] / proof["perplexity"]["dense"]),
         "bytes": read[name_of(task)] / read["dense"],
@@ -131,19 +136,23 @@ def main():
     args.rows = command.Rows(args.rows or os.path.join(args.work, "rows.jsonl"), args.facet)
     command.table(["task", "keep", "answers equal", "positions equal", "ppl over dense",
                    "bytes a token over dense", "speed over dense"])
-    enough = {}
+    enough = {"positions": {}, "dense_positions": {}}
     for task in args.tasks:
         for keep in args.keep:
             row = measure(args, task, keep)
-            if row["positions"] >= ENOUGH:
-                enough[task] = min(keep, enough.get(task, 1))
-            command.row(name_of(task), f"{keep:.0%}", f"{row['answers']:.0%}",
-                        f"{row['positions']:.1%}", f"{row['ratio']:.3f}", f"{row['bytes']:.2f}",
+            for reader, found in enough.items():
+                if row[reader] >= ENOUGH:
+                    found[task] = min(keep, found.get(task, 1))
+            command.row(name_of(task), f"{keep:.0%}",
+                        f"{row['answers']:.0%} / {row['dense_answers']:.0%}",
+                        f"{row['positions']:.1%} / {row['dense_positions']:.1%}",
+                        f"{row['ratio']:.3f}", f"{row['bytes']:.2f}",
                         f"{row['speed']:.2f}" if "speed" in row else "-")
-    print(f"\nSmallest keep with {ENOUGH:.0%} of positions equal:")
+    print(f"\nSmallest keep with {ENOUGH:.0%} of positions equal, read by family / by dense:")
     for task in args.tasks:
-        print(f"- {name_of(task)}: {enough[task]:.0%}" if task in enough else
-              f"- {name_of(task)}: none of these")
+        print(f"- {name_of(task)}: " + " / ".join(
+            f"{found[task]:.0%}" if task in found else "none of these"
+            for found in enough.values()))
 
 
 if __name__ == "__main__":
