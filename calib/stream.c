@@ -95,15 +95,39 @@ facet_status facet_stream_copy(const facet_stream *stream, facet_stream **out, f
     copy->attn_done = stream->attn_done;
     copy->failed = stream->failed;
     copy->own = stream->own;
+    copy->own_answers = stream->own_answers;
     memcpy(copy->x, stream->x,
            (size_t)stream->samples->n_tokens * stream->engine->model->hp.d_model * sizeof(float));
     *out = copy;
     return FACET_OK;
 }
 
-void facet_stream_own(facet_stream *stream, const facet_vectors *own)
+void facet_stream_own(facet_stream *stream, const facet_vectors *own, bool answers_only)
 {
     stream->own = own;
+    stream->own_answers = answers_only;
+}
+
+void facet_stream_prompts(facet_stream *stream, const float *x)
+{
+    const facet_samples *samples = stream->samples;
+    const size_t d = stream->engine->model->hp.d_model;
+    for (uint64_t i = 0, t = 0; i < samples->n; t += samples->lengths[i++])
+        memcpy(stream->x + t * d, x + t * d,
+               facet_samples_prompt(samples, (uint32_t)i) * d * sizeof *x);
+}
+
+facet_stream_run facet_stream_run_at(const facet_stream *stream, uint64_t token, uint32_t n)
+{
+    if (!stream->own || !stream->own_answers) return (facet_stream_run){.n = n};
+    const facet_samples *samples = stream->samples;
+    uint32_t i = 0;
+    while (token >= samples->lengths[i])
+        token -= samples->lengths[i++];
+    const uint32_t prompt = facet_samples_prompt(samples, i);
+    const bool model = token < prompt;
+    const uint64_t left = (model ? prompt : samples->lengths[i]) - token;
+    return (facet_stream_run){.n = left < n ? (uint32_t)left : n, .model = model};
 }
 
 uint32_t facet_stream_layer(const facet_stream *stream)

@@ -33,16 +33,23 @@ void facet_stream_free(facet_stream *stream);
 // A copy with its own residual stream at the same layer.
 facet_status facet_stream_copy(const facet_stream *stream, facet_stream **copy, facet_err *err);
 
-// From here on the stream computes with these vectors, and with the model's where they have none.
-// Borrowed until others are given or the stream is freed; copies made later have them too. NULL:
-// the model's.
-void facet_stream_own(facet_stream *stream, const facet_vectors *own);
+// From here on the stream computes with these vectors, and with the model's where they have none;
+// with `answers_only` tokens of prompts (facet_samples_prompt) keep the model's. Borrowed until
+// others are given or the stream is freed; copies made later have them too. NULL: the model's.
+void facet_stream_own(facet_stream *stream, const facet_vectors *own, bool answers_only);
+// Behind a layer: dense reads the prompts, so their tokens take its states x (n_tokens, d_model)
+// behind the same layer.
+void facet_stream_prompts(facet_stream *stream, const float *x);
 
 uint32_t facet_stream_layer(const facet_stream *stream); // layers whose FFN is done
 const float *facet_stream_x(const facet_stream *stream); // (n_tokens, d_model) residual stream
 
 // The attention block of the next layer (norm, q/k/v, rope, attention, output, residual).
 facet_status facet_stream_attn(facet_stream *stream, facet_err *err);
+// The same, and keeps the rotated keys and the values of all prompts, one behind another, each
+// (tokens of prompts, n_kv_heads * head_dim).
+facet_status facet_stream_attn_keep(facet_stream *stream, float *keys, float *values,
+                                    facet_err *err);
 
 // Taps of the next layer's FFN, chunk by chunk; any pointer may be NULL in the tap's own interest.
 typedef struct facet_ffn_chunk {

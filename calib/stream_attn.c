@@ -21,6 +21,7 @@ typedef struct attn_job {
     uint64_t token, n_tokens;
     const uint32_t *position; // (n_tokens of the stream) within the sample
     const uint64_t *start;    // (n samples of the stream) first token
+    float *keep_k, *keep_v;   // where the next prompt's keys and values go, or NULL
 } attn_job;
 
 // Rows of the item: first row within the batch, and how many.
@@ -51,14 +52,19 @@ static void project(const attn_job *job, const float *xn, uint64_t first, uint32
     const facet_role bias = is_q ? FACET_ROLE_Q_BIAS : is_v ? FACET_ROLE_V_BIAS : FACET_ROLE_K_BIAS;
     const uint32_t n_heads = is_q ? hp->n_heads : hp->n_kv_heads;
     const uint32_t n = n_heads * hp->head_dim;
+    const facet_role norm = is_q ? FACET_ROLE_Q_NORM : FACET_ROLE_K_NORM;
     float *rows = out + (size_t)first * n;
     facet_matmul_nt(n_rows, n, hp->d_model, xn, w, rows);
-    add_bias(rows, facet_stream_vector(job->stream, bias, job->layer), n_rows, n);
-    if (is_v) return;
-    const float *gain =
-        facet_stream_vector(job->stream, is_q ? FACET_ROLE_Q_NORM : FACET_ROLE_K_NORM, job->layer);
-    if (gain) facet_rms_norm(rows, rows, gain, n_rows * n_heads, hp->head_dim, hp->rms_eps);
-    if (hp->rotary == FACET_ROTARY_NONE) return;
+    facet_stream_run run;
+    for (uint32_t r = 0; r < n_rows; r += run.n) {
+        run = facet_stream_run_at(job->stream, job->token + first + r, n_rows - r);
+        float *own = rows + (size_t)r * n;
+        add_bias(own, facet_stream_vector(job->stream, run.model, bias, job->layer), run.n, n);
+        if (is_v) continue;
+        const float *gain = facet_stream_vector(job->stream, run.model, norm, job->layer);
+        if (gain) facet_rms_norm(own, own, gain, run.n * n_heads, hp->head_dim, hp->rms_eps);
+    }
+    if (is_v || hp->rotary == FACET_ROTARY_NONE) return;
     for (uint32_t r = 0; r < n_rows; r++) {
         const size_t position = job->position[job->token + first + r];
         const float *angles =
@@ -75,9 +81,15 @@ static void qkv_item(void *ctx, uint32_t thread, uint64_t item)
     uint64_t first;
     const uint32_t n = item_rows(job, item, &first);
     float *xn = facet_engine_lane(engine, thread);
-    facet_rms_norm(xn, job->stream->x + (job->token + first) * hp->d_model,
-                   facet_stream_vector(job->stream, FACET_ROLE_ATTN_NORM, job->layer), n,
-                   hp->d_model, hp->rms_eps);
+    facet_stream_run run;
+    for (uint32_t r = 0; r < n; r += run.n) {
+        const uint64_t token = job->token + first + r;
+        run = facet_stream_run_at(job->stream, token, n - r);
+        facet_rms_norm(
+            xn + (size_t)r * hp->d_model, job->stream->x + token * hp->d_model,
+            facet_stream_vector(job->stream, run.model, FACET_ROLE_ATTN_NORM, job->layer), run.n,
+            hp->d_model, hp->rms_eps);
+    }
     project(job, xn, first, n, FACET_ROLE_Q, job->q);
     project(job, xn, first, n, FACET_ROLE_K, job->k);
     project(job, xn, first, n, FACET_ROLE_V, job->v);
@@ -150,12 +162,29 @@ static void out_item(void *ctx, uint32_t thread, uint64_t item)
     const uint32_t n = item_rows(job, item, &first);
     float *y = facet_engine_lane(engine, thread);
     facet_matmul_nt(n, d, n_in, job->q + first * n_in, job->wo, y);
-    add_bias(y, facet_stream_vector(job->stream, FACET_ROLE_O_BIAS, job->layer), n, d);
-    const float *post = facet_stream_vector(job->stream, FACET_ROLE_ATTN_POST, job->layer);
+    // No family has an output bias of its own, and a prompt's post norm is dense's again behind the
+    // layer.
+    add_bias(y, facet_stream_vector(job->stream, false, FACET_ROLE_O_BIAS, job->layer), n, d);
+    const float *post = facet_stream_vector(job->stream, false, FACET_ROLE_ATTN_POST, job->layer);
     if (post) facet_rms_norm(y, y, post, n, d, hp->rms_eps);
     float *x = job->stream->x + (job->token + first) * d;
     for (size_t j = 0; j < (size_t)n * d; j++)
         x[j] += y[j];
+}
+
+// Keys and values of the batch's prompts.
+static void keep_prompts(attn_job *job)
+{
+    const facet_hparams *hp = &job->stream->engine->model->hp;
+    const size_t row = (size_t)hp->n_kv_heads * hp->head_dim;
+    for (uint32_t i = job->sample; i < job->sample + job->n_samples; i++) {
+        const size_t n = facet_samples_prompt(job->stream->samples, i) * row;
+        const size_t from = (size_t)(job->start[i] - job->token) * row;
+        memcpy(job->keep_k, job->k + from, n * sizeof *job->k);
+        memcpy(job->keep_v, job->v + from, n * sizeof *job->v);
+        job->keep_k += n;
+        job->keep_v += n;
+    }
 }
 
 // The next batch: whole samples that fit the buffers together. False at the end.
@@ -185,6 +214,7 @@ static facet_status batches_run(attn_job *job, facet_err *err)
         const uint64_t n_units = (job->n_tokens + engine->unit - 1) / engine->unit;
         FACET_TRY(facet_stream_progress(job->stream, job->token, err));
         facet_each(engine->pool, n_units, qkv_item, job);
+        if (job->keep_k) keep_prompts(job);
         facet_each(engine->pool, (uint64_t)job->n_samples * hp->n_heads, attend_item, job);
         facet_each(engine->pool, n_units, out_item, job);
     }
@@ -193,12 +223,21 @@ static facet_status batches_run(attn_job *job, facet_err *err)
 
 facet_status facet_stream_attn(facet_stream *stream, facet_err *err)
 {
+    return facet_stream_attn_keep(stream, NULL, NULL, err);
+}
+
+facet_status facet_stream_attn_keep(facet_stream *stream, float *keys, float *values,
+                                    facet_err *err)
+{
     FACET_TRY(facet_stream_expect(stream, FACET_STREAM_ATTN, err));
     facet_engine *engine = stream->engine;
     const facet_samples *samples = stream->samples;
     const uint32_t layer = stream->layer;
-    attn_job job = {
-        .stream = stream, .layer = layer, .local = facet_model_windowed(&engine->model->hp, layer)};
+    attn_job job = {.stream = stream,
+                    .layer = layer,
+                    .local = facet_model_windowed(&engine->model->hp, layer),
+                    .keep_k = keys,
+                    .keep_v = values};
     uint32_t *position = facet_mem_new(engine->alloc, (size_t)samples->n_tokens, sizeof *position);
     uint64_t *start = facet_mem_new(engine->alloc, samples->n, sizeof *start);
     facet_status status;

@@ -75,7 +75,7 @@ static void compute_item(void *ctx, uint32_t thread, uint64_t item)
     const uint32_t d = hp->d_model, f = job->n_channels;
     const ffn_buffers b = buffers_of(job, item);
     facet_rms_norm(b.xn, job->stream->x + b.first * d,
-                   facet_stream_vector(job->stream, FACET_ROLE_FFN_NORM, job->layer), b.n, d,
+                   facet_stream_vector(job->stream, false, FACET_ROLE_FFN_NORM, job->layer), b.n, d,
                    hp->rms_eps);
     facet_matmul_nt(b.n, f, d, b.xn, job->gate, b.z);
     facet_matmul_nt(b.n, f, d, b.xn, job->up, b.up);
@@ -98,7 +98,7 @@ static void add_item(void *ctx, uint32_t thread, uint64_t item)
     const facet_engine *engine = job->stream->engine;
     const facet_hparams *hp = &engine->model->hp;
     const ffn_buffers b = buffers_of(job, item);
-    const float *post = facet_stream_vector(job->stream, FACET_ROLE_FFN_POST, job->layer);
+    const float *post = facet_stream_vector(job->stream, false, FACET_ROLE_FFN_POST, job->layer);
     if (post) facet_rms_norm(b.y, b.y, post, b.n, hp->d_model, hp->rms_eps);
     float *x = job->stream->x + b.first * hp->d_model;
     for (size_t j = 0; j < (size_t)b.n * hp->d_model; j++)
@@ -263,7 +263,7 @@ facet_status facet_stream_ffn_add(facet_stream *stream, float *y, facet_err *err
 {
     FACET_TRY(facet_stream_expect(stream, FACET_STREAM_FFN, err));
     const facet_hparams *hp = &stream->engine->model->hp;
-    const float *post = facet_stream_vector(stream, FACET_ROLE_FFN_POST, stream->layer);
+    const float *post = facet_stream_vector(stream, false, FACET_ROLE_FFN_POST, stream->layer);
     for (uint64_t t = 0; t < stream->samples->n_tokens; t++) {
         float *row = y + t * hp->d_model, *x = stream->x + t * hp->d_model;
         if (post) facet_rms_norm(row, row, post, 1, hp->d_model, hp->rms_eps);

@@ -21,6 +21,19 @@ typedef struct head_job {
     void *ctx;
 } head_job;
 
+// The normed states of n tokens.
+static void norm_rows(const facet_stream *stream, uint64_t first, uint32_t n, float *out)
+{
+    const facet_hparams *hp = &stream->engine->model->hp;
+    facet_stream_run run;
+    for (uint32_t r = 0; r < n; r += run.n) {
+        run = facet_stream_run_at(stream, first + r, n - r);
+        facet_rms_norm(out + (size_t)r * hp->d_model, stream->x + (first + r) * hp->d_model,
+                       facet_stream_vector(stream, run.model, FACET_ROLE_OUT_NORM, 0), run.n,
+                       hp->d_model, hp->rms_eps);
+    }
+}
+
 static void head_item(void *ctx, uint32_t thread, uint64_t item)
 {
     const head_job *job = ctx;
@@ -30,9 +43,7 @@ static void head_item(void *ctx, uint32_t thread, uint64_t item)
     const uint32_t n = left < engine->unit ? (uint32_t)left : engine->unit;
     float *xn = facet_engine_lane(engine, thread);
     float *logits = xn + (size_t)engine->unit * hp->d_model;
-    facet_rms_norm(xn, job->stream->x + (job->first + first) * hp->d_model,
-                   facet_stream_vector(job->stream, FACET_ROLE_OUT_NORM, 0), n, hp->d_model,
-                   hp->rms_eps);
+    norm_rows(job->stream, job->first + first, n, xn);
     facet_matmul_nt(n, job->n_ids, hp->d_model, xn, job->rows, logits);
     for (uint32_t r = 0; r < n; r++)
         job->read(job->ctx, job->first + first + r, job->first_id, job->n_ids,
@@ -178,11 +189,8 @@ facet_status facet_stream_logits(facet_stream *stream, uint64_t i, float *logits
 facet_status facet_stream_hidden(facet_stream *stream, float *hidden, facet_err *err)
 {
     FACET_TRY(facet_stream_expect(stream, FACET_STREAM_HEAD, err));
-    const facet_engine *engine = stream->engine;
-    const facet_hparams *hp = &engine->model->hp;
-    const float *gain = facet_stream_vector(stream, FACET_ROLE_OUT_NORM, 0);
+    const uint32_t d = stream->engine->model->hp.d_model;
     for (uint64_t t = 0; t < stream->samples->n_tokens; t++)
-        facet_rms_norm(hidden + t * hp->d_model, stream->x + t * hp->d_model, gain, 1, hp->d_model,
-                       hp->rms_eps);
+        norm_rows(stream, t, 1, hidden + t * d);
     return FACET_OK;
 }

@@ -10,17 +10,27 @@ struct facet_stream {
     facet_engine *engine; // counted
     const facet_samples *samples;
     const facet_vectors *own; // in place of the model's, or NULL
+    bool own_answers;         // of answers only
     uint32_t layer;           // layers whose FFN is done
     bool attn_done;           // of the next layer
     bool failed; // stopped inside a layer: the residual stream is half of one, half of the next
     float *x;    // (n_tokens, d_model)
 };
 
+// Rows that are computed with the same vectors.
+typedef struct facet_stream_run {
+    uint32_t n;
+    bool model; // the model's, not the stream's own
+} facet_stream_run;
+// The run that begins at a token, of at most n.
+facet_stream_run facet_stream_run_at(const facet_stream *stream, uint64_t token, uint32_t n);
+
 // A gain or a bias, or NULL where the model has none.
-static inline const float *facet_stream_vector(const facet_stream *stream, facet_role role,
-                                               uint32_t layer)
+static inline const float *facet_stream_vector(const facet_stream *stream, bool of_model,
+                                               facet_role role, uint32_t layer)
 {
-    const float *own = stream->own ? facet_vectors_get(stream->own, role, layer).data : NULL;
+    const bool owns = stream->own && !of_model;
+    const float *own = owns ? facet_vectors_get(stream->own, role, layer).data : NULL;
     return own ? own : facet_vectors_get(&stream->engine->vectors, role, layer).data;
 }
 

@@ -52,6 +52,7 @@ typedef struct facet_build_tuning {
     facet_samples fit, judge; // views; `judge` decides what is kept and is never trained on
     uint32_t passes;          // over `fit`
     double text;              // share of the text itself in what is aimed at, 0 to 1
+    bool dense_prompts;       // dense reads the prompts of `fit` and `judge`
     uint64_t seed;
     // Results: whether anything was changed; mean loss of the next token on `judge`, in nats,
     // before and after, (1 - text) KL(dense || family) + text (family's nats less dense's); tokens
@@ -88,7 +89,11 @@ typedef struct facet_build_ops {
                                void **stream, facet_err *err);
     void (*stream_free)(void *ctx, void *stream); // NULL is fine
     facet_status (*stream_copy)(void *ctx, const void *stream, void **copy, facet_err *err);
-    void (*stream_own)(void *ctx, void *stream, const facet_vectors *own);
+    // With answers_only the tokens of prompts keep the model's vectors.
+    void (*stream_own)(void *ctx, void *stream, const facet_vectors *own, bool answers_only);
+    // Gives the tokens of prompts the states x (n_tokens, d_model) that dense has behind the same
+    // layer.
+    void (*stream_prompts)(void *ctx, void *stream, const float *x);
     facet_status (*stream_attn)(void *ctx, void *stream, facet_err *err);
     facet_status (*stream_ffn)(void *ctx, void *stream, facet_build_tap *tap, void *tap_ctx,
                                facet_err *err);
@@ -112,13 +117,14 @@ typedef struct facet_build_ops {
     // with a warning. FACET_CHECK: it is wrong; the build fails and nothing is published.
     facet_status (*check)(void *ctx, const char *path, const facet_plan *plan, facet_err *err);
     // Loss of one family ("dense" too) of a finished bundle that is not published yet: sum of nats
-    // and number of scored tokens over `samples` (every token of a sample but its first).
+    // and number of scored tokens over `samples` (facet_samples_scored).
     facet_status (*loss)(void *ctx, const char *bundle_path, const char *family,
-                         const facet_samples *samples, double *nats, uint64_t *scored,
-                         facet_err *err);
+                         const facet_samples *samples, bool dense_prompts, double *nats,
+                         uint64_t *scored, facet_err *err);
     // Agreement of a family of such a bundle with its dense under the answers of `samples`.
     facet_status (*agree)(void *ctx, const char *bundle_path, const char *family,
-                          const facet_samples *samples, facet_build_agreement *out, facet_err *err);
+                          const facet_samples *samples, bool dense_prompts,
+                          facet_build_agreement *out, facet_err *err);
     // The score of a family of such a bundle: a finite number.
     facet_status (*score)(void *ctx, const char *bundle_path, const char *family,
                           const facet_build_score *score, double *value, facet_err *err);
@@ -149,6 +155,7 @@ typedef struct facet_build_opts {
     facet_refit_target refit_target;
     uint64_t calibration_tokens; // at most, a family; 0: 8192
     uint64_t tune_tokens;        // at most, a family, repetitions counted; 0: 65536
+    bool dense_prompts;          // dense will read the prompts, the family only what follows
     double tune_text;            // share of the text itself in what tuning aims at, 0 to 1
     uint64_t proof_tokens;       // held-out tokens scored, at most, a family; 0: 1024
     bool prove;                  // measure held-out perplexities and agreement with dense

@@ -84,7 +84,7 @@ static facet_status survey_init(survey *s, facet_err *err)
     FACET_TRY(facet_build_samples(&b->families->samples, split->calibrate, split->n_calibrate,
                                   budget_tokens, b->alloc, &s->samples, &s->n_fit, err));
     facet_build_samples_part(&s->samples, s->n_fit, NULL, &s->judging);
-    FACET_TRY(facet_layer_fit_init(&s->fit, b, s->samples.n_tokens, s->n_fit, err));
+    FACET_TRY(facet_layer_fit_init(&s->fit, b, &s->samples, s->n_fit, err));
     const size_t row = hp->d_model * sizeof(float);
     s->final = facet_mem_new(b->alloc, s->judging.n_tokens, row);
     s->order = facet_mem_new(b->alloc, hp->d_ff, sizeof *s->order);

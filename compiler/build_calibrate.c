@@ -7,7 +7,8 @@
 //                                   moments -> compensate -> quantise -> take
 //                                   (tuned rows: moments -> quantise -> take; this stream then
 //                                    has the family's vectors, the dense one never)
-//                   --add z down--> x after the layer, compiled
+//                   --add z down--> x after the layer, compiled; where dense reads the prompts,
+//                                   their x is the dense stream's
 #include <string.h>
 
 #include "base/clock.h"
@@ -23,7 +24,8 @@ typedef struct run {
     facet_layer_fit fit;
     uint32_t n_cols; // stored columns of the layer at hand
     float *sorted;   // (d_ff, d) rows in ascending order
-    void *stream, *dense, *follow;
+    void *stream, *dense, *follow, *follow_dense;
+    const float *behind; // (n_tokens, d) dense's states behind the layer at hand, or NULL
     double ridge;
     facet_pack pack;
 } run;
@@ -34,6 +36,7 @@ static void run_fini(run *r)
     if (r->stream) ops->stream_free(ops->ctx, r->stream);
     if (r->dense) ops->stream_free(ops->ctx, r->dense);
     if (r->follow) ops->stream_free(ops->ctx, r->follow);
+    if (r->follow_dense) ops->stream_free(ops->ctx, r->follow_dense);
     facet_layer_fit_fini(&r->fit);
     facet_mem_free(r->b->alloc, r->sorted);
 }
@@ -44,22 +47,23 @@ static facet_status run_init(run *r, facet_err *err)
     facet_building *b = r->b;
     const facet_calibrate_job *job = r->job;
     const facet_build_ops *ops = b->ops;
-    const uint64_t n_tokens = job->blind ? 0 : job->samples->n_tokens;
-    FACET_TRY(facet_layer_fit_init(&r->fit, b, n_tokens, job->n_fit, err));
+    const bool dense_prompts = b->opts->dense_prompts;
+    FACET_TRY(facet_layer_fit_init(&r->fit, b, job->blind ? NULL : job->samples, job->n_fit, err));
     r->pack = FACET_PACK_COUNT;
     if (job->follow) {
         const size_t row = b->model->hp.d_model * sizeof(float);
         r->sorted = facet_mem_new(b->alloc, b->model->hp.d_ff, row);
         if (!r->sorted) return facet_fail_memory(err, b->model->hp.d_ff * row);
         FACET_TRY(ops->stream_new(ops->ctx, b->model, job->follow, &r->follow, err));
+        if (dense_prompts) FACET_TRY(ops->stream_copy(ops->ctx, r->follow, &r->follow_dense, err));
     }
     if (job->blind) return FACET_OK;
     FACET_TRY(ops->stream_new(ops->ctx, b->model, job->samples, &r->stream, err));
-    if (r->fit.residual && !job->trail)
+    if ((r->fit.residual || dense_prompts) && !job->trail)
         FACET_TRY(ops->stream_copy(ops->ctx, r->stream, &r->dense, err));
     const facet_vectors *own = facet_tuned_own(job->given);
-    if (own) ops->stream_own(ops->ctx, r->stream, own);
-    if (own && r->follow) ops->stream_own(ops->ctx, r->follow, own);
+    if (own) ops->stream_own(ops->ctx, r->stream, own, dense_prompts);
+    if (own && r->follow) ops->stream_own(ops->ctx, r->follow, own, dense_prompts);
     return FACET_OK;
 }
 
@@ -67,16 +71,16 @@ static facet_status gather(run *r, uint32_t layer, facet_err *err)
 {
     const facet_build_ops *ops = r->b->ops;
     const facet_trail *trail = r->job->trail;
-    const float *dense = NULL;
+    r->behind = NULL;
     if (r->dense) {
         FACET_TRY(facet_layer_fit_dense(&r->fit, r->dense, err));
-        dense = ops->stream_x(ops->ctx, r->dense);
-    } else if (trail && r->fit.residual) {
-        dense = trail->x + layer * (size_t)r->fit.n_tokens * r->fit.d;
+        r->behind = ops->stream_x(ops->ctx, r->dense);
+    } else if (trail) {
+        r->behind = trail->x + layer * (size_t)r->fit.n_tokens * r->fit.d;
         r->fit.energy = trail->energy[layer];
     }
     FACET_TRY(ops->stream_attn(ops->ctx, r->stream, err));
-    return facet_layer_fit_look(&r->fit, r->stream, dense, err);
+    return facet_layer_fit_look(&r->fit, r->stream, r->fit.residual ? r->behind : NULL, err);
 }
 
 // ---- the layer's down projection
@@ -112,6 +116,7 @@ static facet_status advance(run *r, const float *rows, const float *bias, facet_
     if (r->stream) {
         facet_layer_fit_output(fit, rows, bias);
         FACET_TRY(ops->stream_add(ops->ctx, r->stream, fit->wanted, err));
+        if (r->b->opts->dense_prompts) ops->stream_prompts(ops->ctx, r->stream, r->behind);
     }
     if (!r->follow) return FACET_OK;
     for (uint32_t i = 0; i < fit->n_kept; i++)
@@ -119,7 +124,12 @@ static facet_status advance(run *r, const float *rows, const float *bias, facet_
                fit->d * sizeof(float));
     const facet_build_custom custom = {fit->ascending, fit->n_kept, r->sorted, bias};
     FACET_TRY(ops->stream_attn(ops->ctx, r->follow, err));
-    return ops->stream_custom(ops->ctx, r->follow, &custom, err);
+    FACET_TRY(ops->stream_custom(ops->ctx, r->follow, &custom, err));
+    if (!r->follow_dense) return FACET_OK;
+    FACET_TRY(ops->stream_attn(ops->ctx, r->follow_dense, err));
+    FACET_TRY(ops->stream_ffn(ops->ctx, r->follow_dense, NULL, NULL, err));
+    ops->stream_prompts(ops->ctx, r->follow, ops->stream_x(ops->ctx, r->follow_dense));
+    return FACET_OK;
 }
 
 // The rows of the layer: solved for, or those that were given, whose error is measured.
@@ -200,7 +210,7 @@ static facet_status compile_layer(run *r, uint32_t layer, facet_err *err)
 
 static void warn_of_few_tokens(const run *r)
 {
-    const uint64_t n_fit = r->job->n_fit;
+    const uint64_t n_fit = r->fit.n_fitting;
     const double kept = r->b->keep * r->fit.d_ff;
     if (r->job->blind || r->job->follow || r->job->given ||
         facet_build_method(r->b) != FACET_COMPENSATE_REFIT || (double)n_fit >= 2.0 * kept)

@@ -79,6 +79,7 @@ static facet_status run(facet_building *b, uint32_t family, facet_tuned *tuned, 
     facet_build_tuning tuning = {.layers = tuned->layers,
                                  .own = &tuned->own,
                                  .text = b->opts->tune_text,
+                                 .dense_prompts = b->opts->dense_prompts,
                                  .seed = b->opts->seed};
     facet_build_samples_part(&samples, n_fit, &tuning.fit, &tuning.judge);
     const uint64_t passes = tuning.fit.n_tokens > 0 ? most / tuning.fit.n_tokens : 0;

@@ -20,13 +20,28 @@ void facet_layer_fit_fini(facet_layer_fit *fit)
     facet_mem_free(alloc, fit->z);
     facet_mem_free(alloc, fit->wanted);
     facet_mem_free(alloc, fit->weight);
+    facet_mem_free(alloc, fit->read);
     *fit = (facet_layer_fit){.b = fit->b};
 }
 
-facet_status facet_layer_fit_init(facet_layer_fit *fit, const facet_building *b, uint64_t n_tokens,
-                                  uint64_t n_fit, facet_err *err)
+static facet_status mark_prompts(facet_layer_fit *fit, const facet_samples *samples, facet_err *err)
+{
+    fit->n_fitting = fit->n_fit;
+    if (!samples || !fit->b->opts->dense_prompts) return FACET_OK;
+    fit->read = facet_mem_new(fit->b->alloc, fit->n_tokens, 1);
+    if (!fit->read) return facet_fail_memory(err, fit->n_tokens);
+    for (uint64_t i = 0, t = 0; i < samples->n; t += samples->lengths[i++])
+        memset(fit->read + t, 1, facet_samples_prompt(samples, (uint32_t)i));
+    for (uint64_t t = 0; t < fit->n_fit; t++)
+        fit->n_fitting -= fit->read[t];
+    return FACET_OK;
+}
+
+facet_status facet_layer_fit_init(facet_layer_fit *fit, const facet_building *b,
+                                  const facet_samples *samples, uint64_t n_fit, facet_err *err)
 {
     const facet_alloc *alloc = b->alloc;
+    const uint64_t n_tokens = samples ? samples->n_tokens : 0;
     const uint32_t d = b->model->hp.d_model, d_ff = b->model->hp.d_ff;
     const size_t places = (size_t)d_ff + FACET_TILE; // a ragged last tile counts as a whole one
     *fit = (facet_layer_fit){.b = b, .d = d, .d_ff = d_ff, .n_tokens = n_tokens, .n_fit = n_fit};
@@ -46,7 +61,7 @@ facet_status facet_layer_fit_init(facet_layer_fit *fit, const facet_building *b,
         fit->weight) {
         for (uint64_t t = 0; t < n_tokens; t++)
             fit->weight[t] = 1.0f;
-        return FACET_OK;
+        return mark_prompts(fit, samples, err);
     }
     facet_layer_fit_fini(fit);
     return facet_fail_memory(err, (n_tokens + d_ff) * d * sizeof(float));
@@ -110,12 +125,17 @@ static facet_status reserve_z(facet_layer_fit *fit, facet_err *err)
     return FACET_OK;
 }
 
+static bool is_read(const facet_layer_fit *fit, uint64_t token)
+{
+    return fit->read && fit->read[token];
+}
+
 // Energy of y in the tokens of a chunk that judge, rows weighted.
 static void add_energy(facet_layer_fit *fit, const facet_build_chunk *chunk)
 {
     for (uint32_t t = 0; t < chunk->n; t++) {
         const double weight = (double)fit->weight[chunk->first + t];
-        if (chunk->first + t < fit->n_fit) continue;
+        if (chunk->first + t < fit->n_fit || is_read(fit, chunk->first + t)) continue;
         fit->energy += weight * weight * facet_squares(chunk->y + (size_t)t * fit->d, fit->d);
     }
 }
@@ -174,12 +194,22 @@ static facet_status tap_all(void *ctx, const facet_build_chunk *chunk, facet_err
     return FACET_OK;
 }
 
+// Tokens from t on that are summed in one block of a part; 0: token t is not.
+static uint64_t block_at(const facet_layer_fit *fit, uint64_t t)
+{
+    const uint64_t end = t < fit->n_fit ? fit->n_fit : fit->n_tokens;
+    uint64_t n = 0;
+    while (t + n < end && n < block_tokens && !is_read(fit, t + n))
+        n++;
+    return n;
+}
+
 static void sum_moments(facet_layer_fit *fit)
 {
-    for (uint64_t t = 0, n; t < fit->n_tokens; t += n) {
+    for (uint64_t t = 0, n; t<fit->n_tokens; t += n> 0 ? n : 1) {
         const int part = t < fit->n_fit ? FACET_PART_FIT : FACET_PART_JUDGE;
-        const uint64_t end = part == FACET_PART_FIT ? fit->n_fit : fit->n_tokens;
-        n = end - t < block_tokens ? end - t : block_tokens;
+        n = block_at(fit, t);
+        if (n == 0) continue;
         const facet_moments_rows rows = {(uint32_t)n, fit->z + t * ((size_t)fit->n_kept + 1),
                                          fit->wanted + t * fit->d};
         facet_moments_add(&fit->moments, part, &rows);

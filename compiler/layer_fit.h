@@ -13,6 +13,7 @@ typedef struct facet_layer_fit {
     const facet_building *b;
     uint32_t d, d_ff;
     uint64_t n_tokens, n_fit; // tokens; those that fit, the rest judge
+    uint64_t n_fitting;       // of these, those that are the family's own to read
     bool residual;            // wanted: the dense residual stream behind the layer, less this one
     bool post_norm;           // rows are weighted by 1 / rms(y): the norm behind the FFN does that
     // Of the layer at hand.
@@ -24,6 +25,7 @@ typedef struct facet_layer_fit {
     facet_moments moments;
     float *wanted; // (n_tokens, d)
     // Inside.
+    uint8_t *read; // (n_tokens) by dense, so it neither fits nor judges; NULL: none
     float *source; // (d_ff) one row of the source
     float *weight; // (n_tokens) of a token's row in the moments, z's and wanted's
     float *z;      // (n_tokens, n_kept + 1) kept channels in stored order, then the constant
@@ -31,8 +33,9 @@ typedef struct facet_layer_fit {
     double energy; // of the dense layer's output on the judging part
 } facet_layer_fit;
 
-facet_status facet_layer_fit_init(facet_layer_fit *fit, const facet_building *b, uint64_t n_tokens,
-                                  uint64_t n_fit, facet_err *err);
+// `samples`: NULL where no stream runs. Borrowed for the call.
+facet_status facet_layer_fit_init(facet_layer_fit *fit, const facet_building *b,
+                                  const facet_samples *samples, uint64_t n_fit, facet_err *err);
 void facet_layer_fit_fini(facet_layer_fit *fit);
 
 // Takes fit->channels (n_kept) for a layer: their order and their original rows, bias zero.

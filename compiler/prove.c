@@ -128,7 +128,8 @@ static facet_status measure_agreement(facet_building *b, uint32_t family, facet_
         status = facet_build_samples(&b->families->samples, list, n, 0, b->alloc, &answered, &n_fit,
                                      err);
         if (status == FACET_OK)
-            status = b->ops->agree(b->ops->ctx, b->dir, out->name, &answered, &out->agreement, err);
+            status = b->ops->agree(b->ops->ctx, b->dir, out->name, &answered,
+                                   b->opts->dense_prompts, &out->agreement, err);
     }
     facet_build_samples_fini(&answered, b->alloc);
     facet_mem_free(b->alloc, list);
@@ -143,7 +144,8 @@ static facet_status measure_loss(facet_building *b, const char *name, const face
 {
     double nats = 0;
     uint64_t scored = 0;
-    FACET_TRY(b->ops->loss(b->ops->ctx, b->dir, name, held, &nats, &scored, err));
+    FACET_TRY(
+        b->ops->loss(b->ops->ctx, b->dir, name, held, b->opts->dense_prompts, &nats, &scored, err));
     *ppl = perplexity(nats, scored);
     return FACET_OK;
 }
@@ -262,6 +264,7 @@ static facet_status write_proof(facet_building *b, facet_err *err)
     cJSON_AddStringToObject(proof, "kind", "proof");
     facet_build_put(proof, "keep", b->keep);
     cJSON_AddStringToObject(proof, "compensate", facet_compensation_name(b->opts->compensate));
+    if (b->opts->dense_prompts) cJSON_AddStringToObject(proof, "prefill", "dense");
     cJSON *list = cJSON_AddArrayToObject(proof, "families");
     for (uint32_t k = 0; k < b->n_families; k++)
         put_family(b, k, list);

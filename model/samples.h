@@ -19,12 +19,19 @@ typedef struct facet_samples {
     uint32_t *answers;
 } facet_samples;
 
+// Tokens of sample i's prompt; 0 without an answer behind it.
+static inline uint32_t facet_samples_prompt(const facet_samples *samples, uint32_t i)
+{
+    const uint32_t answer = samples->answers ? samples->answers[i] : 0;
+    return answer < samples->lengths[i] ? answer : 0;
+}
+
 // The first of sample i's tokens whose prediction tells what a task is worth: its answer's first,
-// since what a prompt says is given; without an answer the second, since the first follows nothing.
+// since what a prompt says is given; without a prompt the second, since the first follows nothing.
 static inline uint32_t facet_samples_scored(const facet_samples *samples, uint32_t i)
 {
-    const uint32_t answer = samples->answers ? samples->answers[i] : samples->lengths[i];
-    return answer > 0 && answer < samples->lengths[i] ? answer : 1;
+    const uint32_t prompt = facet_samples_prompt(samples, i);
+    return prompt > 0 ? prompt : 1;
 }
 
 typedef struct facet_mask_set {

@@ -62,7 +62,7 @@ typedef struct agree_job {
     const facet_samples *samples;
     const facet_bundle *bundle;
     facet_session *session;
-    const char *family;
+    const char *reader, *family;
     uint32_t *dense, *own; // (longest sample)
     facet_build_agreement sum;
 } agree_job;
@@ -84,21 +84,21 @@ static facet_status compare_sample(agree_job *job, const uint32_t *ids, uint32_t
     const uint32_t n_vocab = facet_vocab(job->bundle);
     FACET_TRY(
         facet_agree_draw(job->session, "dense", "dense", n_vocab, ids, first, n, job->dense, err));
-    FACET_TRY(facet_agree_draw(job->session, job->family, job->family, n_vocab, ids, first, n,
+    FACET_TRY(facet_agree_draw(job->session, job->reader, job->family, n_vocab, ids, first, n,
                                job->own, err));
     facet_agree_count(ids + first, job->dense, job->own, n - first, &job->sum);
     return FACET_OK;
 }
 
-facet_status facet_agree_samples(const facet_tool *tool, facet_bundle *bundle, const char *family,
-                                 const facet_samples *samples, facet_build_agreement *out,
-                                 facet_err *err)
+facet_status facet_agree_samples(const facet_tool *tool, facet_bundle *bundle, const char *reader,
+                                 const char *family, const facet_samples *samples,
+                                 facet_build_agreement *out, facet_err *err)
 {
     uint32_t longest = 1;
     for (uint32_t i = 0; i < samples->n; i++)
         if (samples->lengths[i] > longest) longest = samples->lengths[i];
-    const facet_session_opts opts = {.n_ctx = longest};
-    agree_job job = {.samples = samples, .bundle = bundle, .family = family};
+    const facet_session_opts opts = {.n_ctx = longest, .prefill = "family"};
+    agree_job job = {.samples = samples, .bundle = bundle, .reader = reader, .family = family};
     job.dense = facet_mem_new(NULL, longest, sizeof *job.dense);
     job.own = facet_mem_new(NULL, longest, sizeof *job.own);
     facet_status status = job.dense != NULL && job.own != NULL

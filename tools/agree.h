@@ -31,9 +31,9 @@ facet_status facet_agree_draw(facet_session *session, const char *reader, const 
 // Adds one answer of n tokens, under which dense and the family have drawn.
 void facet_agree_count(const uint32_t *answer, const uint32_t *dense, const uint32_t *family,
                        size_t n, facet_build_agreement *sum);
-// Agreement of a family of an open bundle over the answers of `samples`.
-facet_status facet_agree_samples(const facet_tool *tool, facet_bundle *bundle, const char *family,
-                                 const facet_samples *samples, facet_build_agreement *out,
-                                 facet_err *err);
+// Agreement of a family of an open bundle over the answers of `samples`, read by `reader`.
+facet_status facet_agree_samples(const facet_tool *tool, facet_bundle *bundle, const char *reader,
+                                 const char *family, const facet_samples *samples,
+                                 facet_build_agreement *out, facet_err *err);
 
 #endif

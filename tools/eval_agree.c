@@ -85,7 +85,7 @@ static facet_status compare(const agree_job *job, const char *family, cJSON *res
                             facet_err *err)
 {
     const uint64_t begin = facet_clock_ns();
-    const facet_session_opts opts = {.n_ctx = job->prompts.n_ctx};
+    const facet_session_opts opts = {.n_ctx = job->prompts.n_ctx, .prefill = "family"};
     facet_session *session = NULL;
     facet_build_agreement sum = {0};
     uint32_t *drawn = facet_mem_new(NULL, job->longest, sizeof *drawn);

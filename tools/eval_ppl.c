@@ -64,7 +64,7 @@ static facet_status score(const facet_tool *tool, const facet_eval_opts *opts, f
     double nats;
     uint64_t scored;
     const uint64_t begin = facet_clock_ns();
-    FACET_TRY(facet_loss_samples(tool, bundle, family, windows, &nats, &scored, err));
+    FACET_TRY(facet_loss_samples(tool, bundle, family, family, windows, &nats, &scored, err));
     const double nll = nats / (double)scored;
     cJSON *row = facet_doc_push_object(results);
     facet_doc_text(row, "family", family);

@@ -38,10 +38,16 @@ static facet_status stream_copy(void *ctx, const void *stream, void **copy, face
     return FACET_OK;
 }
 
-static void stream_own(void *ctx, void *stream, const facet_vectors *own)
+static void stream_own(void *ctx, void *stream, const facet_vectors *own, bool answers_only)
 {
     (void)ctx;
-    facet_stream_own(stream, own);
+    facet_stream_own(stream, own, answers_only);
+}
+
+static void stream_prompts(void *ctx, void *stream, const float *x)
+{
+    (void)ctx;
+    facet_stream_prompts(stream, x);
 }
 
 static facet_status stream_attn(void *ctx, void *stream, facet_err *err)
@@ -144,7 +150,8 @@ static facet_status tune(void *ctx, const facet_model *model, facet_build_tuning
                                      .layers = layers,
                                      .train = &tuning->fit,
                                      .judge = &tuning->judge,
-                                     .own = tuning->own};
+                                     .own = tuning->own,
+                                     .dense_prompts = tuning->dense_prompts};
     facet_distill_opts opts = FACET_DISTILL_OPTS_DEFAULT;
     opts.epochs = tuning->passes;
     opts.text = tuning->text;
@@ -172,24 +179,29 @@ static facet_status check(void *ctx, const char *path, const facet_plan *plan, f
 }
 
 static facet_status loss(void *ctx, const char *bundle_path, const char *family,
-                         const facet_samples *samples, double *nats, uint64_t *scored,
-                         facet_err *err)
+                         const facet_samples *samples, bool dense_prompts, double *nats,
+                         uint64_t *scored, facet_err *err)
 {
     const facet_tool *tool = ctx;
     facet_bundle *bundle;
     FACET_TRY(facet_resolve_bundle(tool, bundle_path, &bundle, err));
-    facet_status status = facet_loss_samples(tool, bundle, family, samples, nats, scored, err);
+    const char *reader = dense_prompts ? "dense" : family;
+    const facet_status status =
+        facet_loss_samples(tool, bundle, reader, family, samples, nats, scored, err);
     facet_close(bundle);
     return status;
 }
 
 static facet_status agree(void *ctx, const char *bundle_path, const char *family,
-                          const facet_samples *samples, facet_build_agreement *out, facet_err *err)
+                          const facet_samples *samples, bool dense_prompts,
+                          facet_build_agreement *out, facet_err *err)
 {
     const facet_tool *tool = ctx;
     facet_bundle *bundle;
     FACET_TRY(facet_resolve_bundle(tool, bundle_path, &bundle, err));
-    const facet_status status = facet_agree_samples(tool, bundle, family, samples, out, err);
+    const char *reader = dense_prompts ? "dense" : family;
+    const facet_status status =
+        facet_agree_samples(tool, bundle, reader, family, samples, out, err);
     facet_close(bundle);
     return status;
 }
@@ -208,6 +220,7 @@ facet_build_ops facet_glue_build(facet_tool *tool)
         .stream_free = stream_free,
         .stream_copy = stream_copy,
         .stream_own = stream_own,
+        .stream_prompts = stream_prompts,
         .stream_attn = stream_attn,
         .stream_ffn = stream_ffn,
         .stream_look = stream_look,

@@ -7,9 +7,10 @@
 
 typedef struct score {
     const facet_tool *tool;
-    const uint32_t *tokens;     // of the sample
-    uint32_t n, first, n_vocab; // its length, the first token scored
-    uint64_t done, total;       // tokens of all samples, for the progress line
+    const uint32_t *tokens; // of the sample
+    uint32_t n, n_vocab;
+    size_t base, first;   // token of a call's row 0, the first that is scored
+    uint64_t done, total; // tokens of all samples, for the progress line
     double nats;
 } score;
 
@@ -31,7 +32,7 @@ static facet_status add_rows(void *ctx, size_t first_row, uint32_t n_rows, const
 {
     score *s = ctx;
     for (uint32_t i = 0; i < n_rows; i++) {
-        size_t next = first_row + i + 1;
+        const size_t next = s->base + first_row + i + 1;
         if (next >= s->first && next < s->n)
             s->nats += nats_of(logits + (size_t)i * s->n_vocab, s->n_vocab, s->tokens[next]);
     }
@@ -39,30 +40,39 @@ static facet_status add_rows(void *ctx, size_t first_row, uint32_t n_rows, const
     return facet_report_progress(&s->tool->report, "score tokens", s->done, s->total, err);
 }
 
-facet_status facet_loss_samples(const facet_tool *tool, facet_bundle *bundle, const char *family,
-                                const facet_samples *samples, double *nats, uint64_t *scored,
-                                facet_err *err)
+// Tokens from `from` to `to` of the sample, read by a family.
+static facet_status read_tokens(score *s, facet_session *session, const char *family, uint32_t from,
+                                uint32_t to, facet_err *err)
+{
+    if (from == to) return FACET_OK;
+    s->base = from;
+    FACET_TRY(facet_session_family(session, family, err));
+    return facet_session_prefill_all(session, s->tokens + from, to - from, add_rows, s, err);
+}
+
+facet_status facet_loss_samples(const facet_tool *tool, facet_bundle *bundle, const char *reader,
+                                const char *family, const facet_samples *samples, double *nats,
+                                uint64_t *scored, facet_err *err)
 {
     score s = {.tool = tool, .n_vocab = facet_vocab(bundle), .total = samples->n_tokens};
     uint32_t longest = 1;
     for (uint32_t i = 0; i < samples->n; i++)
         if (samples->lengths[i] > longest) longest = samples->lengths[i];
-    const facet_session_opts opts = {.n_ctx = longest};
+    const facet_session_opts opts = {.n_ctx = longest, .prefill = "family"};
     facet_session *session;
     FACET_TRY(facet_session_new(bundle, family, &opts, &session, err));
     facet_status status = FACET_OK;
     uint64_t count = 0;
     s.tokens = samples->tokens;
-    for (uint32_t i = 0; i < samples->n && status == FACET_OK; i++) {
+    for (uint32_t i = 0; i < samples->n && status == FACET_OK; i++, s.tokens += s.n) {
+        const uint32_t prompt = facet_samples_prompt(samples, i);
         s.n = samples->lengths[i];
         s.first = facet_samples_scored(samples, i);
-        if (s.n > 1) {
-            status = facet_session_rewind(session, 0, err);
-            if (status == FACET_OK)
-                status = facet_session_prefill_all(session, s.tokens, s.n, add_rows, &s, err);
-            count += s.n - s.first;
-        }
-        s.tokens += s.n;
+        if (s.n < 2) continue;
+        status = facet_session_rewind(session, 0, err);
+        if (status == FACET_OK) status = read_tokens(&s, session, reader, 0, prompt, err);
+        if (status == FACET_OK) status = read_tokens(&s, session, family, prompt, s.n, err);
+        count += s.n - s.first;
     }
     facet_session_free(session);
     if (status != FACET_OK) return status;

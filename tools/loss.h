@@ -7,9 +7,9 @@
 #include "tools/resolve.h"
 
 // Sum of nats and count of scored tokens (facet_samples_scored). Each sample starts at position 0
-// of an empty context.
-facet_status facet_loss_samples(const facet_tool *tool, facet_bundle *bundle, const char *family,
-                                const facet_samples *samples, double *nats, uint64_t *scored,
-                                facet_err *err);
+// of an empty context; `reader`, the family itself or dense, reads its prompt.
+facet_status facet_loss_samples(const facet_tool *tool, facet_bundle *bundle, const char *reader,
+                                const char *family, const facet_samples *samples, double *nats,
+                                uint64_t *scored, facet_err *err);
 
 #endif

@@ -26,7 +26,7 @@ typedef struct facet_steps_opts {
     // compile
     uint64_t calibration_tokens, tune_tokens; // 0: not given
     double tune_text;
-    const char *budget, *compensate, *refit_target, *quant, *target, *source;
+    const char *budget, *compensate, *refit_target, *prefill, *quant, *target, *source;
     bool no_proof;
     double quality, agree; // 0: not given
     facet_strings scores, score_least;
@@ -84,6 +84,9 @@ extern const facet_steps_opts facet_steps_defaults;
         FACET_OPT_CHOICE("--refit-target", FACET_STEPS_FIELD(refit_target), "auto|layer|residual", \
                          "What a refit aims at: the layer's own output, or dense's residual "      \
                          "stream behind it (auto: residual where the model allows it)."),          \
+        FACET_OPT_CHOICE("--prefill", FACET_STEPS_FIELD(prefill), "family|dense",                  \
+                         "Who will read the prompts; with dense a family is made, and proved, to " \
+                         "answer behind dense's reading (family)."),                               \
         FACET_OPT_COUNT("--tune-tokens", NULL, FACET_STEPS_FIELD(tune_tokens), "N",                \
                         "At most N tokens tune a family (65536).", 64, 16777216),                  \
         FACET_OPT_REAL("--tune-text", FACET_STEPS_FIELD(tune_text), "A",                           \

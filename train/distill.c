@@ -13,9 +13,13 @@
 // Samples with what the dense model makes of them.
 typedef struct course {
     const facet_samples *samples;
-    float *teacher;  // (n_tokens, d_model) normed final states
-    uint64_t *start; // (n) first token of a sample
-    uint32_t *order; // (n) in which batches are filled
+    float *teacher;   // (n_tokens, d_model) normed final states
+    uint64_t *start;  // (n) first token of a sample
+    uint32_t *order;  // (n) in which batches are filled
+    uint32_t *prompt; // (n) tokens of a sample that dense reads
+    size_t *place;    // (n) where they stand among those of all samples
+    size_t n_prompts;
+    float *keys, *values; // (n_layers, n_prompts, n_kv_heads * head_dim)
 } course;
 
 typedef struct distill {
@@ -32,7 +36,10 @@ typedef struct distill {
     float *weights;      // (max_tokens)
     uint32_t *lengths;   // (max_tokens)
     float *teacher;      // (max_tokens, d_model)
-    float *best;         // (n_trained) values that judged best
+    facet_prompts prompts;
+    uint32_t *prompt; // (max_tokens) lengths of the batch's prompts
+    size_t *place;    // (max_tokens)
+    float *best;      // (n_trained) values that judged best
     double best_loss;
     bool ended; // by numbers that are not finite
     facet_distill_result result;
@@ -40,23 +47,40 @@ typedef struct distill {
 
 // ---- courses --------------------------------------------------------------------------------
 
-static facet_status dense_states(const distill *d, const facet_samples *samples, float *hidden,
-                                 facet_err *err)
+// Through the dense model: final states of all tokens, keys and values of prompts.
+static facet_status dense_read(const distill *d, course *c, facet_err *err)
 {
     const facet_model *model = d->data->model;
+    const size_t row = (size_t)model->hp.n_kv_heads * model->hp.head_dim;
     const facet_stream_opts opts = {
         .n_threads = d->opts->n_threads, .alloc = d->opts->alloc, .report = d->opts->report};
     facet_stream *stream;
     facet_status status;
-    FACET_TRY(facet_stream_new(model, samples, &opts, &stream, err));
+    FACET_TRY(facet_stream_new(model, c->samples, &opts, &stream, err));
     for (uint32_t layer = 0; layer < model->hp.n_layers; layer++) {
-        FACET_TRY_GOTO(facet_stream_attn(stream, err), done);
+        const size_t at = layer * c->n_prompts * row;
+        FACET_TRY_GOTO(c->n_prompts > 0
+                           ? facet_stream_attn_keep(stream, c->keys + at, c->values + at, err)
+                           : facet_stream_attn(stream, err),
+                       done);
         FACET_TRY_GOTO(facet_stream_ffn(stream, NULL, NULL, err), done);
     }
-    status = facet_stream_hidden(stream, hidden, err);
+    status = facet_stream_hidden(stream, c->teacher, err);
 done:
     facet_stream_free(stream);
     return status;
+}
+
+static facet_status keys_new(course *c, const distill *d, facet_err *err)
+{
+    const facet_hparams *hp = &d->data->model->hp;
+    const size_t row = (size_t)hp->n_kv_heads * hp->head_dim * sizeof(float);
+    size_t n;
+    if (c->n_prompts == 0) return FACET_OK;
+    if (!facet_mul_size(c->n_prompts, hp->n_layers, &n)) return facet_fail_memory(err, SIZE_MAX);
+    c->keys = facet_mem_new_aligned(d->opts->alloc, n, row);
+    c->values = facet_mem_new_aligned(d->opts->alloc, n, row);
+    return c->keys && c->values ? FACET_OK : facet_fail_memory(err, n * row);
 }
 
 static facet_status course_init(course *c, const distill *d, const facet_samples *samples,
@@ -68,15 +92,21 @@ static facet_status course_init(course *c, const distill *d, const facet_samples
     c->teacher = facet_mem_new_aligned(alloc, (size_t)samples->n_tokens, row);
     c->start = facet_mem_new(alloc, samples->n, sizeof *c->start);
     c->order = facet_mem_new(alloc, samples->n, sizeof *c->order);
-    if (!c->teacher || !c->start || !c->order)
+    c->prompt = facet_mem_new(alloc, samples->n, sizeof *c->prompt);
+    c->place = facet_mem_new(alloc, samples->n, sizeof *c->place);
+    if (!c->teacher || !c->start || !c->order || !c->prompt || !c->place)
         return facet_fail_memory(err, (size_t)samples->n_tokens * row);
     uint64_t token = 0;
     for (uint32_t i = 0; i < samples->n; i++) {
         c->start[i] = token;
         c->order[i] = i;
+        c->prompt[i] = d->data->dense_prompts ? facet_samples_prompt(samples, i) : 0;
+        c->place[i] = c->n_prompts;
+        c->n_prompts += c->prompt[i];
         token += samples->lengths[i];
     }
-    return dense_states(d, samples, c->teacher, err);
+    FACET_TRY(keys_new(c, d, err));
+    return dense_read(d, c, err);
 }
 
 static void course_fini(course *c, const facet_alloc *alloc)
@@ -84,6 +114,10 @@ static void course_fini(course *c, const facet_alloc *alloc)
     facet_mem_free_aligned(alloc, c->teacher);
     facet_mem_free(alloc, c->start);
     facet_mem_free(alloc, c->order);
+    facet_mem_free(alloc, c->prompt);
+    facet_mem_free(alloc, c->place);
+    facet_mem_free_aligned(alloc, c->keys);
+    facet_mem_free_aligned(alloc, c->values);
 }
 
 // The order of an epoch depends on the seed and the epoch only.
@@ -100,50 +134,63 @@ static void course_shuffle(course *c, uint64_t seed, uint32_t epoch)
     }
 }
 
+// Tokens of a sample that the net computes.
+static uint32_t own_length(const course *c, uint32_t sample)
+{
+    return c->samples->lengths[sample] - c->prompt[sample];
+}
+
 // Where the batch that begins at place `first` of the order ends.
 static uint32_t batch_end(const distill *d, const course *c, uint32_t first)
 {
     uint64_t sum = 0;
     uint32_t end = first;
     for (; end < c->samples->n && end - first < d->max_tokens; end++) {
-        sum += c->samples->lengths[c->order[end]];
+        sum += own_length(c, c->order[end]);
         if (end > first && sum > d->opts->batch_tokens) break;
     }
     return end;
 }
 
-// What the n tokens of a sample are to predict, and how much it counts. A family answers prompts:
+// What the own tokens of a sample are to predict, and how much it counts. A family answers prompts:
 // where the answer is known, what is predicted of the prompt only keeps it to the task's language.
 static void sample_aims(const course *c, uint32_t sample, uint32_t *targets, float *weights)
 {
     static const float prompt_weight = 0.125f;
     const facet_samples *s = c->samples;
-    const uint32_t n = s->lengths[sample], answer = s->answers ? s->answers[sample] : n;
-    for (uint32_t t = 0; t < n; t++) {
-        targets[t] = t + 1 < n ? s->tokens[c->start[sample] + t + 1] : FACET_NO_TARGET;
-        weights[t] = answer < n && t + 1 < answer ? prompt_weight : 1;
+    const uint32_t n = s->lengths[sample], answer = facet_samples_prompt(s, sample);
+    for (uint32_t t = c->prompt[sample]; t < n; t++) {
+        *targets++ = t + 1 < n ? s->tokens[c->start[sample] + t + 1] : FACET_NO_TARGET;
+        *weights++ = t + 1 < answer ? prompt_weight : 1;
     }
 }
 
-static facet_batch batch_gather(const distill *d, const course *c, uint32_t first, uint32_t end)
+static void sample_gather(const distill *d, const course *c, uint32_t sample, facet_batch *batch)
 {
-    const size_t width = d->data->model->hp.d_model;
+    const size_t width = d->data->model->hp.d_model, n = own_length(c, sample);
+    const uint64_t from = c->start[sample] + c->prompt[sample];
+    memcpy(d->tokens + batch->n_tokens, c->samples->tokens + from, n * sizeof *d->tokens);
+    sample_aims(c, sample, d->targets + batch->n_tokens, d->weights + batch->n_tokens);
+    memcpy(d->teacher + batch->n_tokens * width, c->teacher + from * width,
+           n * width * sizeof *d->teacher);
+    d->lengths[batch->n] = (uint32_t)n;
+    d->prompt[batch->n] = c->prompt[sample];
+    d->place[batch->n++] = c->place[sample];
+    batch->n_tokens += (uint32_t)n;
+}
+
+static facet_batch batch_gather(distill *d, const course *c, uint32_t first, uint32_t end)
+{
     facet_batch batch = {.tokens = d->tokens,
                          .lengths = d->lengths,
                          .targets = d->targets,
                          .teacher = d->teacher,
                          .weights = d->weights,
                          .text = (facet_real)d->opts->text};
-    for (uint32_t i = first; i < end; i++) {
-        const uint32_t sample = c->order[i], n = c->samples->lengths[sample];
-        const uint64_t from = c->start[sample];
-        memcpy(d->tokens + batch.n_tokens, c->samples->tokens + from, n * sizeof *d->tokens);
-        sample_aims(c, sample, d->targets + batch.n_tokens, d->weights + batch.n_tokens);
-        memcpy(d->teacher + batch.n_tokens * width, c->teacher + from * width,
-               n * width * sizeof *d->teacher);
-        d->lengths[batch.n++] = n;
-        batch.n_tokens += n;
-    }
+    d->prompts = (facet_prompts){c->keys, c->values, c->n_prompts, d->prompt, d->place};
+    if (c->n_prompts > 0) batch.prompts = &d->prompts;
+    for (uint32_t i = first; i < end; i++)
+        sample_gather(d, c, c->order[i], &batch);
     return batch;
 }
 
@@ -327,9 +374,12 @@ static facet_status buffers_init(distill *d, facet_err *err)
     d->targets = facet_mem_new(alloc, n, sizeof *d->targets);
     d->weights = facet_mem_new(alloc, n, sizeof *d->weights);
     d->lengths = facet_mem_new(alloc, n, sizeof *d->lengths);
+    d->prompt = facet_mem_new(alloc, n, sizeof *d->prompt);
+    d->place = facet_mem_new(alloc, n, sizeof *d->place);
     d->teacher = facet_mem_new_aligned(alloc, n, row);
     d->best = facet_mem_new_aligned(alloc, d->net->n_trained, sizeof *d->best);
-    if (!d->tokens || !d->targets || !d->weights || !d->lengths || !d->teacher || !d->best)
+    if (!d->tokens || !d->targets || !d->weights || !d->lengths || !d->prompt || !d->place ||
+        !d->teacher || !d->best)
         return facet_fail_memory(err, n * row);
     const facet_step_opts step = {.max_tokens = d->max_tokens,
                                   .longest = longest,
@@ -381,6 +431,8 @@ facet_status facet_distill(const facet_distill_data *data, const facet_distill_o
     facet_mem_free(opts->alloc, d.targets);
     facet_mem_free(opts->alloc, d.weights);
     facet_mem_free(opts->alloc, d.lengths);
+    facet_mem_free(opts->alloc, d.prompt);
+    facet_mem_free(opts->alloc, d.place);
     facet_mem_free_aligned(opts->alloc, d.teacher);
     facet_mem_free_aligned(opts->alloc, d.best);
     if (status == FACET_OK && result) *result = d.result;

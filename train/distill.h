@@ -21,19 +21,21 @@ typedef struct facet_distill_layer {
 } facet_distill_layer;
 
 // All borrowed for the call. Samples are sequences from position 0. Where a sample tells where its
-// answer begins, a token of the prompt counts an eighth of one of the answer.
+// answer begins, a token of the prompt counts an eighth of one of the answer; or, with
+// dense_prompts, the dense model reads the prompt, once, and only the answer is learnt behind it.
 typedef struct facet_distill_data {
     const facet_model *model;
     const facet_distill_layer *layers; // (n_layers)
     const facet_samples *train, *judge;
     facet_vectors *own; // those that are there are changed in place; NULL: the model's stay
+    bool dense_prompts;
 } facet_distill_data;
 
 typedef struct facet_distill_opts {
     uint32_t epochs;       // passes over the training samples
     uint32_t max_steps;    // 0: as many as the passes have
     uint32_t batch_tokens; // of a step: whole samples up to this, or one longer sample
-    uint32_t judge_every;  // steps; 0: eight times in all
+    uint32_t judge_every;  // steps; 0: four times in all
     double rate;           // peak, as a share of each parameter's size (train/adam.h)
     double text;           // share of the text's own next token in the loss, 0 to 1 (train/step.h)
     uint64_t seed;         // of the order of samples

@@ -231,8 +231,12 @@ static facet_status batch_check(const facet_step *step, const facet_batch *batch
     uint64_t sum = 0;
     uint32_t longest = 0;
     for (uint32_t i = 0; i < batch->n; i++) {
+        const uint32_t prompt = facet_step_prompt(batch, i);
         sum += batch->lengths[i];
-        if (batch->lengths[i] > longest) longest = batch->lengths[i];
+        if (prompt > UINT32_MAX - batch->lengths[i])
+            longest = UINT32_MAX;
+        else if (prompt + batch->lengths[i] > longest)
+            longest = prompt + batch->lengths[i];
     }
     const bool whole = sum == batch->n_tokens && sum > 0 && sum <= step->opts.max_tokens &&
                        longest <= step->opts.longest && batch->n <= step->opts.max_tokens;
@@ -258,9 +262,10 @@ static void places_fill(facet_step *step)
 {
     const facet_batch *batch = step->batch;
     for (uint32_t i = 0, t = 0; i < batch->n; i++) {
+        const uint32_t prompt = facet_step_prompt(batch, i);
         step->start[i] = t;
         for (uint32_t p = 0; p < batch->lengths[i]; p++)
-            step->position[t++] = p;
+            step->position[t++] = prompt + p;
     }
 }
 

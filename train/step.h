@@ -14,7 +14,7 @@ typedef struct facet_step facet_step;
 
 typedef struct facet_step_opts {
     uint32_t max_tokens; // of a batch
-    uint32_t longest;    // tokens of a sample, at most max_tokens
+    uint32_t longest;    // tokens of a sample with its prompt, at most max_tokens
     bool distill;        // batches have a teacher
     size_t logits_bytes; // logits in memory at a time; 0: 64 MiB
     facet_pool *pool;    // borrowed until free
@@ -23,8 +23,17 @@ typedef struct facet_step_opts {
 
 #define FACET_NO_TARGET UINT32_MAX
 
-// Samples one after another, each a sequence from position 0. All borrowed for the call. `targets`,
-// `teacher` or both:
+// What samples follow: prompts that somebody else has read, of which their keys, rotated, and
+// values are there, one prompt's tokens one behind another. No gradient reaches them.
+typedef struct facet_prompts {
+    const facet_real *keys, *values; // (n_layers, n_tokens, n_kv_heads * head_dim)
+    size_t n_tokens;
+    const uint32_t *lengths; // (n of the batch) tokens of a sample's prompt
+    const size_t *first;     // (n of the batch) its first token among n_tokens
+} facet_prompts;
+
+// Samples one after another, each a sequence from position 0, or from its prompt's end. All
+// borrowed for the call. `targets`, `teacher` or both:
 //   targets   loss of a token: -log p(target); the last token of a sample usually has weight 0
 //   teacher   loss of a token: KL(teacher || student), the teacher given by the normed state that
 //             its head reads; the net's own head makes both distributions, and its gradient takes
@@ -36,11 +45,12 @@ typedef struct facet_batch {
     const uint32_t *tokens;  // (n_tokens)
     const uint32_t *lengths; // (n)
     uint32_t n, n_tokens;
-    const uint32_t *targets;   // (n_tokens)
-    const facet_real *teacher; // (n_tokens, d_model)
-    facet_real text;           // share of the targets beside a teacher, 0 to 1
-    const facet_real *weights; // (n_tokens) or NULL: 1 each; tokens of weight 0 skip the head
-    facet_real scale;          // gradients are those of scale * sum of weight * loss
+    const facet_prompts *prompts; // NULL: nothing comes before
+    const uint32_t *targets;      // (n_tokens)
+    const facet_real *teacher;    // (n_tokens, d_model)
+    facet_real text;              // share of the targets beside a teacher, 0 to 1
+    const facet_real *weights;    // (n_tokens) or NULL: 1 each; tokens of weight 0 skip the head
+    facet_real scale;             // gradients are those of scale * sum of weight * loss
     bool backward;
 } facet_batch;
 

@@ -61,6 +61,10 @@ static inline uint32_t facet_step_target(const facet_batch *batch, uint32_t toke
 {
     return batch->targets ? batch->targets[token] : FACET_NO_TARGET;
 }
+static inline uint32_t facet_step_prompt(const facet_batch *batch, uint32_t sample)
+{
+    return batch->prompts ? batch->prompts->lengths[sample] : 0;
+}
 static inline uint32_t facet_step_stages(const facet_step *step)
 {
     return 2 * step->net->hp.n_layers + 1;

@@ -276,7 +276,7 @@ static double ppl_ratio(const family *f, const facet_vectors *vectors)
         facet_err err;
         facet_stream *stream;
         check(facet_stream_new(f->model, &f->parts[1], NULL, &stream, &err), &err);
-        if (own) facet_stream_own(stream, vectors);
+        if (own) facet_stream_own(stream, vectors, false);
         for (uint32_t layer = 0; layer < f->model->hp.n_layers; layer++) {
             const facet_distill_layer *l = &f->layers[layer];
             const facet_ffn_custom custom = {l->kept, l->n_kept, l->down, l->bias};

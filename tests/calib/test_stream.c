@@ -268,10 +268,10 @@ static void test_own(void **state)
             facet_stream *streams[] = {stream_of(model, &samples, 2), NULL,
                                        stream_of(changed, &samples, 2),
                                        stream_of(model, &samples, 2)};
-            facet_stream_own(streams[0], &own);
+            facet_stream_own(streams[0], &own, false);
             assert_int_equal(facet_stream_copy(streams[0], &streams[1], NULL), FACET_OK);
-            facet_stream_own(streams[3], &own);
-            facet_stream_own(streams[3], NULL);
+            facet_stream_own(streams[3], &own, false);
+            facet_stream_own(streams[3], NULL, false);
             double nats[4];
             for (int i = 0; i < 4; i++) {
                 uint64_t scored;

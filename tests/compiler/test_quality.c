@@ -34,9 +34,10 @@ static uint32_t index_of(const char *family)
 }
 
 static facet_status loss(void *ctx, const char *path, const char *family,
-                         const facet_samples *samples, double *nats, uint64_t *scored,
-                         facet_err *err)
+                         const facet_samples *samples, bool dense_prompts, double *nats,
+                         uint64_t *scored, facet_err *err)
 {
+    assert_false(dense_prompts);
     (void)path, (void)err;
     fake *f = ctx;
     const uint32_t i = index_of(family);
@@ -47,8 +48,10 @@ static facet_status loss(void *ctx, const char *path, const char *family,
 }
 
 static facet_status agree(void *ctx, const char *path, const char *family,
-                          const facet_samples *samples, facet_build_agreement *out, facet_err *err)
+                          const facet_samples *samples, bool dense_prompts,
+                          facet_build_agreement *out, facet_err *err)
 {
+    assert_false(dense_prompts);
     (void)path, (void)err;
     fake *f = ctx;
     *out = (facet_build_agreement){.answers = samples->n,

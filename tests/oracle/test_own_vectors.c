@@ -81,7 +81,7 @@ static void stream_logits(const tiny *t, uint32_t family, float *logits)
     facet_err err;
     own_init(t, model, family, &own);
     ok(facet_stream_new(model, &samples, NULL, &stream, &err), &err);
-    facet_stream_own(stream, &own);
+    facet_stream_own(stream, &own, false);
     for (uint32_t layer = 0; layer < t->opts.n_layers; layer++) {
         const pruned p = pruned_of(t, layer, family);
         const facet_ffn_custom custom = {p.kept, p.n, p.down, t->layers[layer].own[family].bias};

@@ -59,9 +59,10 @@ static facet_status stream_copy(void *ctx, const void *ptr, void **out, facet_er
     return FACET_OK;
 }
 
-static void stream_own(void *ctx, void *ptr, const facet_vectors *own)
+static void stream_own(void *ctx, void *ptr, const facet_vectors *own, bool answers_only)
 {
     (void)ctx;
+    assert_false(answers_only);
     ((stream *)ptr)->own = own;
 }
 
@@ -212,9 +213,10 @@ static facet_status no_check(void *ctx, const char *path, const facet_plan *plan
 
 // The bundle must be complete when it is measured.
 static facet_status loss(void *ctx, const char *path, const char *family,
-                         const facet_samples *samples, double *nats, uint64_t *scored,
-                         facet_err *err)
+                         const facet_samples *samples, bool dense_prompts, double *nats,
+                         uint64_t *scored, facet_err *err)
 {
+    assert_false(dense_prompts);
     facet_fake_build *f = ctx;
     char manifest[4200];
     (void)err;

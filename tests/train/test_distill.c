@@ -66,7 +66,11 @@ static world *world_new(facet_memory_kind kind)
     w->train = samples_fill(w, 0, N_TRAIN);
     w->judge = samples_fill(w, 1, N_JUDGE);
     assert_int_equal(facet_vectors_init(&w->own, w->model, OWN_ROLES, NULL, NULL), FACET_OK);
-    w->data = (facet_distill_data){w->model, w->layers, &w->train, &w->judge, &w->own};
+    w->data = (facet_distill_data){.model = w->model,
+                                   .layers = w->layers,
+                                   .train = &w->train,
+                                   .judge = &w->judge,
+                                   .own = &w->own};
     return w;
 }
 
@@ -107,14 +111,17 @@ static facet_distill_opts opts_of(uint32_t n_threads)
     return opts;
 }
 
-// What a judging token counts: an eighth when it only leads on in a prompt that has an answer.
-static double token_weight(const facet_samples *samples, uint64_t token)
+// What a judging token counts: an eighth when it only leads on in a prompt that has an answer, and
+// nothing when dense reads the prompt.
+static double token_weight(const world *w, uint64_t token)
 {
+    const facet_samples *samples = &w->judge;
     uint64_t first = 0;
     uint32_t i = 0;
     while (first + samples->lengths[i] <= token)
         first += samples->lengths[i++];
     const uint32_t answer = samples->answers ? samples->answers[i] : samples->lengths[i];
+    if (w->data.dense_prompts && answer < samples->lengths[i]) return token - first >= answer;
     return answer < samples->lengths[i] && token - first + 1 < answer ? 0.125 : 1;
 }
 
@@ -128,15 +135,18 @@ static double divergence(const world *w)
         logits[own] = calloc(VOCAB, sizeof(float));
         assert_int_equal(facet_stream_new(w->model, &w->judge, NULL, &streams[own], NULL),
                          FACET_OK);
-        if (own) facet_stream_own(streams[own], w->data.own);
-        for (uint32_t layer = 0; layer < LAYERS; layer++) {
-            const facet_ffn_custom custom = {w->kept, w->layers[layer].n_kept, w->down[layer],
-                                             w->bias[layer]};
+        if (own) facet_stream_own(streams[own], w->data.own, w->data.dense_prompts);
+    }
+    for (uint32_t layer = 0; layer < LAYERS; layer++) {
+        const facet_ffn_custom custom = {w->kept, w->layers[layer].n_kept, w->down[layer],
+                                         w->bias[layer]};
+        for (int own = 0; own < 2; own++) {
             assert_int_equal(facet_stream_attn(streams[own], NULL), FACET_OK);
             assert_int_equal(own ? facet_stream_ffn_custom(streams[own], &custom, NULL)
                                  : facet_stream_ffn(streams[own], NULL, NULL, NULL),
                              FACET_OK);
         }
+        if (w->data.dense_prompts) facet_stream_prompts(streams[1], facet_stream_x(streams[0]));
     }
     for (uint64_t t = 0; t < w->judge.n_tokens; t++) {
         double norm[2] = {0}, kl = 0;
@@ -148,8 +158,8 @@ static double divergence(const world *w)
         for (size_t v = 0; v < VOCAB; v++)
             kl += exp((double)logits[0][v]) / norm[0] *
                   ((double)logits[0][v] - log(norm[0]) - (double)logits[1][v] + log(norm[1]));
-        sum += token_weight(&w->judge, t) * kl;
-        weight += token_weight(&w->judge, t);
+        sum += token_weight(w, t) * kl;
+        weight += token_weight(w, t);
     }
     for (int own = 0; own < 2; own++) {
         facet_stream_free(streams[own]);
@@ -297,20 +307,21 @@ static void test_interrupt(void **state)
     assert_true(n_stopped > 3 && n_stopped < 29);
 }
 
-// Answers of two samples are known, one of them from its first token on.
-static void test_answers(void **state)
+// Answers of some samples are known, one of them from its first token on.
+static void check_answers(facet_memory_kind kind, bool dense_prompts)
 {
-    (void)state;
-    world *w = world_new(FACET_MEMORY_LLAMA);
+    world *w = world_new(kind);
     uint32_t judge[N_JUDGE], train[N_TRAIN];
     memcpy(judge, w->judge.lengths, sizeof judge);
     memcpy(train, w->train.lengths, sizeof train);
     judge[2] = 9;
     judge[3] = 0;
     train[5] = 14;
+    train[8] = 20;
     const double before = divergence(w);
     w->judge.answers = judge;
     w->train.answers = train;
+    w->data.dense_prompts = dense_prompts;
     const double weighted = divergence(w);
     assert_true(fabs(weighted - before) > 1e-4 * before);
     const facet_distill_opts opts = opts_of(2);
@@ -319,7 +330,16 @@ static void test_answers(void **state)
     assert_true(fabs(result.before - weighted) < 1e-5 * weighted);
     assert_true(fabs(result.after - divergence(w)) < 1e-5 * weighted);
     assert_true(result.after < result.before);
+    assert_int_equal(result.tokens, 6 * (w->train.n_tokens - (dense_prompts ? 34 : 0)));
     world_free(w);
+}
+
+static void test_answers(void **state)
+{
+    (void)state;
+    for (int kind = 0; kind < FACET_MEMORY_COUNT; kind++)
+        for (int dense_prompts = 0; dense_prompts < 2; dense_prompts++)
+            check_answers((facet_memory_kind)kind, dense_prompts);
 }
 
 // All text and no teacher: what is reported is the text's nats over dense's, and training that aims

@@ -20,6 +20,11 @@ enum { MOST_TOKENS = 160, D = 40, F = 72, LAYERS = 3, VOCAB = 4500, FEW_IDS = 30
 // Ragged: one token, none, more than a block of queries, fewer than a window.
 static const uint32_t long_lengths[] = {1, 0, 135, 5, 9};
 static const uint32_t short_lengths[] = {1, 12, 3};
+// What stands before them: nothing, a part of a window, more than one.
+static const uint32_t long_prompts[] = {7, 3, 0, 155, 20};
+static const uint32_t short_prompts[] = {5, 0, 40};
+static const size_t prompt_places[] = {170, 9, 30, 12, 60}; // they may overlap
+enum { PROMPT_TOKENS = 180 };
 
 static const uint32_t few[] = {3, 9, 10, 31, 50, 51, 71};
 static float bias[D];
@@ -35,6 +40,8 @@ typedef struct world {
     facet_batch batch;
     uint32_t tokens[MOST_TOKENS], targets[MOST_TOKENS];
     facet_real weights[MOST_TOKENS], teacher[MOST_TOKENS * D];
+    facet_prompts prompts;
+    facet_real *keys; // and values
 } world;
 
 // Most checks run on the first ids only: they need thousands of losses. The whole vocabulary is
@@ -49,7 +56,7 @@ static void vocabulary_cut(facet_model *model)
 typedef struct setting {
     facet_memory_kind kind;
     const facet_ffn_custom *custom;
-    bool distill, long_samples;
+    bool distill, long_samples, prompts;
     facet_real text; // beside the teacher
     uint32_t train;
 } setting;
@@ -88,6 +95,22 @@ static void world_fill(world *w, const setting *s)
     w->batch.text = s->text;
 }
 
+static void prompts_fill(world *w, const setting *s)
+{
+    const facet_hparams *hp = &w->model->hp;
+    const size_t n = (size_t)LAYERS * PROMPT_TOKENS * hp->n_kv_heads * hp->head_dim;
+    facet_random random = facet_random_seed(12);
+    w->keys = calloc(2 * n, sizeof *w->keys);
+    for (size_t i = 0; i < 2 * n; i++)
+        w->keys[i] = facet_random_normal(&random);
+    w->prompts = (facet_prompts){.keys = w->keys,
+                                 .values = w->keys + n,
+                                 .n_tokens = PROMPT_TOKENS,
+                                 .lengths = s->long_samples ? long_prompts : short_prompts,
+                                 .first = prompt_places};
+    w->batch.prompts = &w->prompts;
+}
+
 static world *world_new(const setting *s)
 {
     world *w = calloc(1, sizeof *w);
@@ -96,12 +119,13 @@ static world *world_new(const setting *s)
     w->model = facet_memory_model_new(s->kind, 21);
     if (!s->long_samples) vocabulary_cut(w->model);
     if (s->kind == FACET_MEMORY_LLAMA) w->model->rope_factors = factors;
+    if (s->prompts) prompts_fill(w, s);
     assert_int_equal(facet_pool_new(2, NULL, &w->pool, &err), FACET_OK);
     const facet_net_opts opts = {.custom = s->custom, .train = s->train, .pool = w->pool};
     assert_int_equal(facet_net_new(w->model, &opts, &w->net, &err), FACET_OK);
     // Logits of seven tokens at a time: a batch is several chunks, the last one shorter.
     const facet_step_opts step_opts = {.max_tokens = MOST_TOKENS,
-                                       .longest = 135,
+                                       .longest = MOST_TOKENS,
                                        .distill = s->distill,
                                        .logits_bytes = (s->distill ? 14 : 7) * sizeof(facet_real) *
                                                        w->model->hp.n_vocab,
@@ -116,6 +140,7 @@ static void world_free(world *w)
     facet_net_free(w->net);
     facet_pool_free(w->pool);
     facet_memory_model_free(w->model);
+    free(w->keys);
     free(w);
 }
 
@@ -244,6 +269,22 @@ static void test_long_samples(void **state)
                                           FACET_PARAM_BIT(FACET_ROLE_K)});
 }
 
+// Prompts that nobody here reads: positions, windows and keys begin in them.
+static void test_prompts(void **state)
+{
+    (void)state;
+    for (int kind = 0; kind < FACET_MEMORY_COUNT; kind++)
+        for (int is_long = 0; is_long < 2; is_long++)
+            setting_check(
+                &(setting){.kind = (facet_memory_kind)kind,
+                           .custom = pruned,
+                           .distill = kind % 2,
+                           .long_samples = is_long,
+                           .prompts = true,
+                           .train = FACET_PARAM_DOWN_BOTH | FACET_PARAM_BIT(FACET_ROLE_ATTN_NORM) |
+                                    FACET_PARAM_BIT(FACET_ROLE_K) | FACET_PARAM_BIT(FACET_ROLE_V)});
+}
+
 // What is computed for some roles is what is computed for all, to rounding: nothing is cut off that
 // a trained parameter needs.
 static void test_roles_alone(void **state)
@@ -309,7 +350,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_all_parameters), cmocka_unit_test(test_pruned),
         cmocka_unit_test(test_long_samples),   cmocka_unit_test(test_roles_alone),
-        cmocka_unit_test(test_accumulation),
+        cmocka_unit_test(test_accumulation),   cmocka_unit_test(test_prompts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -143,6 +143,69 @@ static void test_against_stream(void **state)
     free(hidden);
 }
 
+// Answers behind prompts that another pass has read come to the states of the one that reads all.
+static void test_prompts(void **state)
+{
+    (void)state;
+    uint32_t answers[] = {0, 0, 100, 0, 8}, answer_lengths[5], prompt_lengths[5];
+    facet_samples answered = samples;
+    answered.answers = answers;
+    for (int kind = 0; kind < FACET_MEMORY_COUNT; kind++) {
+        facet_model *model = facet_memory_model_new((facet_memory_kind)kind, 8);
+        const size_t n_prompts = 108, row = model->hp.n_kv_heads * model->hp.head_dim;
+        float *keys = calloc(2 * LAYERS * n_prompts * row, sizeof *keys);
+        float *values = keys + LAYERS * n_prompts * row;
+        facet_stream *stream;
+        assert_int_equal(facet_stream_new(model, &answered, NULL, &stream, NULL), FACET_OK);
+        for (size_t layer = 0; layer < LAYERS; layer++) {
+            const size_t at = layer * n_prompts * row;
+            assert_int_equal(facet_stream_attn_keep(stream, keys + at, values + at, NULL),
+                             FACET_OK);
+            assert_int_equal(facet_stream_ffn_custom(stream, &pruned[layer], NULL), FACET_OK);
+        }
+        float *hidden = calloc(N_TOKENS * D, sizeof *hidden);
+        assert_int_equal(facet_stream_hidden(stream, hidden, NULL), FACET_OK);
+        world w;
+        assert_int_equal(world_init(&w, model, &(facet_net_opts){.custom = pruned}, 2, NULL),
+                         FACET_OK);
+        uint32_t answer_tokens[N_TOKENS], places[N_TOKENS], n = 0;
+        size_t first[5], prompts = 0;
+        for (uint32_t i = 0, t = 0; i < 5; t += lengths[i++]) {
+            prompt_lengths[i] = facet_samples_prompt(&answered, i);
+            answer_lengths[i] = lengths[i] - prompt_lengths[i];
+            first[i] = prompts;
+            prompts += prompt_lengths[i];
+            for (uint32_t p = prompt_lengths[i]; p < lengths[i]; p++) {
+                places[n] = t + p;
+                answer_tokens[n++] = tokens[t + p];
+            }
+        }
+        assert_int_equal(prompts, n_prompts);
+        const facet_prompts given = {keys, values, n_prompts, prompt_lengths, first};
+        const facet_batch batch = {.tokens = answer_tokens,
+                                   .lengths = answer_lengths,
+                                   .n = 5,
+                                   .n_tokens = n,
+                                   .prompts = &given,
+                                   .targets = targets};
+        double loss;
+        assert_int_equal(facet_step_run(w.step, &batch, &loss, NULL), FACET_OK);
+        for (uint32_t t = 0; t < n; t++)
+            for (uint32_t j = 0; j < D; j++)
+                assert_true(fabsf(facet_step_hidden(w.step)[t * D + j] -
+                                  hidden[places[t] * D + j]) < 1e-5f);
+        // A sample with its prompt must fit what the step was made for.
+        prompt_lengths[1] = 1;
+        prompt_lengths[2] = 101;
+        assert_int_equal(facet_step_run(w.step, &batch, &loss, NULL), FACET_BAD_INPUT);
+        facet_stream_free(stream);
+        world_fini(&w);
+        facet_memory_model_free(model);
+        free(keys);
+        free(hidden);
+    }
+}
+
 // Nats that the teacher gives the targets.
 static double teacher_nats(const float *head)
 {
@@ -344,13 +407,10 @@ static void test_exp(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_against_stream),
-        cmocka_unit_test(test_divergence),
-        cmocka_unit_test(test_text),
-        cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_memory),
-        cmocka_unit_test(test_exp),
+        cmocka_unit_test(test_against_stream), cmocka_unit_test(test_divergence),
+        cmocka_unit_test(test_prompts),        cmocka_unit_test(test_text),
+        cmocka_unit_test(test_threads),        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_memory),         cmocka_unit_test(test_exp),
     };
     return cmocka_run_group_tests(tests, inputs_fill, NULL);
 }
