@@ -136,6 +136,13 @@ void facet_adam_free(facet_adam *adam)
     facet_mem_free(alloc, adam);
 }
 
+void facet_adam_restart(facet_adam *adam)
+{
+    adam->n_steps = 0;
+    memset(adam->mean, 0, adam->net->n_trained * sizeof *adam->mean);
+    memset(adam->square, 0, adam->net->n_trained * sizeof *adam->square);
+}
+
 // ---- a step -----------------------------------------------------------------------------------
 
 // value = value * keep - rate * mean / (sqrt(square) * unbias + epsilon), with the bias correction

@@ -28,6 +28,8 @@ typedef struct facet_adam_opts {
 facet_status facet_adam_new(const facet_net *net, const facet_adam_opts *opts, facet_adam **adam,
                             facet_err *err);
 void facet_adam_free(facet_adam *adam);
+// Forgets all steps, as if just made; the sizes that rates are shares of stay.
+void facet_adam_restart(facet_adam *adam);
 // One step along the gradients, which stay as they are. Returns their length before clipping; when
 // that is not finite, nothing changes.
 double facet_adam_step(facet_adam *adam, double rate);

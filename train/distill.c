@@ -7,6 +7,8 @@
 #include "train/step.h"
 
 #define JUDGINGS   4u   // of a run, unless told otherwise
+#define FIRST      8u   // judged after so small a part: a rate that is too high shows at once
+#define CALMER     0.25 // of a rate that went wrong
 #define WARM_UP    20u  // one step in so many
 #define RATE_FLOOR 0.05 // of the peak, at the end
 
@@ -41,7 +43,8 @@ typedef struct distill {
     size_t *place;    // (max_tokens)
     float *best;      // (n_trained) values that judged best
     double best_loss;
-    bool ended; // by numbers that are not finite
+    double peak; // rate
+    bool ended;  // by numbers that are not finite
     facet_distill_result result;
 } distill;
 
@@ -227,6 +230,20 @@ static void best_keep(distill *d)
     }
 }
 
+// Back to the best values, more slowly from there.
+static void best_return(distill *d)
+{
+    const float *from = d->best;
+    for (uint32_t i = 0; i < d->net->n_params; i++) {
+        const facet_param *param = &d->net->params[i];
+        if (!param->grad) continue;
+        memcpy(param->value, from, facet_param_size(param) * sizeof *from);
+        from += facet_param_size(param);
+    }
+    facet_adam_restart(d->adam);
+    d->peak *= CALMER;
+}
+
 // The caller's place of a trained parameter.
 static float *place_of(const distill *d, const facet_param *param)
 {
@@ -272,9 +289,12 @@ static facet_status judge_again(distill *d, uint32_t n_steps, facet_err *err)
     FACET_TRY(end_or_fail(d, judge(d, &loss, &why), &why, err));
     if (d->ended) return FACET_OK;
     facet_report_log(d->opts->report, FACET_LOG_INFO,
-                     "distill: step %u of %u, loss %.4f (%.4f before)", (unsigned)d->result.steps,
-                     (unsigned)n_steps, loss, d->result.before);
-    if (loss >= d->best_loss) return FACET_OK;
+                     "distill: step %u of %u, rate %.3g, loss %.4f (%.4f before)",
+                     (unsigned)d->result.steps, (unsigned)n_steps, d->peak, loss, d->result.before);
+    if (loss >= d->best_loss) {
+        best_return(d);
+        return FACET_OK;
+    }
     d->best_loss = loss;
     d->result.best_step = d->result.steps;
     best_keep(d);
@@ -306,13 +326,21 @@ static facet_status train_step(distill *d, const facet_batch *batch, double rate
     return end_or_fail(d, status, &why, err);
 }
 
+// Is it time to judge, behind the steps so far?
+static bool is_judged(const distill *d, uint32_t n_steps)
+{
+    const uint32_t step = d->result.steps, given = d->opts->judge_every;
+    const uint32_t every = given ? given : (n_steps + JUDGINGS - 1) / JUDGINGS;
+    return step == n_steps || step % every == 0 ||
+           (!given && step == (n_steps + FIRST - 1) / FIRST);
+}
+
 static facet_status train(distill *d, facet_err *err)
 {
     const uint32_t n_steps = steps_count(d);
-    const uint32_t every =
-        d->opts->judge_every ? d->opts->judge_every : (n_steps + JUDGINGS - 1) / JUDGINGS;
-    const facet_schedule schedule = {
-        .peak = d->opts->rate, .floor = RATE_FLOOR, .warm_up = n_steps / WARM_UP, .steps = n_steps};
+    facet_schedule schedule = {.floor = RATE_FLOOR, .warm_up = n_steps / WARM_UP, .steps = n_steps};
+    d->peak = d->opts->rate;
+    best_keep(d);
     for (uint32_t epoch = 0; epoch < d->opts->epochs; epoch++) {
         course_shuffle(&d->train, d->opts->seed, epoch);
         for (uint32_t first = 0, end; first < d->train.samples->n; first = end) {
@@ -325,13 +353,13 @@ static facet_status train(distill *d, facet_err *err)
             // A last, smaller batch weighs as little as it is small.
             batch.scale = 1.0f / (float)d->opts->batch_tokens;
             batch.backward = true;
+            schedule.peak = d->peak;
             const double rate = facet_schedule_rate(&schedule, d->result.steps);
             FACET_TRY(train_step(d, &batch, rate, err));
             if (d->ended) return FACET_OK;
             d->result.steps++;
             d->result.tokens += batch.n_tokens;
-            if (d->result.steps % every == 0 || d->result.steps == n_steps)
-                FACET_TRY(judge_again(d, n_steps, err));
+            if (is_judged(d, n_steps)) FACET_TRY(judge_again(d, n_steps, err));
             if (d->ended) return FACET_OK;
         }
     }
@@ -413,6 +441,7 @@ static facet_status distill_run(distill *d, facet_err *err)
     FACET_TRY(train(d, err));
     if (d->result.best_step > 0) best_give(d);
     d->result.after = d->best_loss;
+    d->result.rate = d->peak;
     return FACET_OK;
 }
 

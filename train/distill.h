@@ -35,11 +35,13 @@ typedef struct facet_distill_opts {
     uint32_t epochs;       // passes over the training samples
     uint32_t max_steps;    // 0: as many as the passes have
     uint32_t batch_tokens; // of a step: whole samples up to this, or one longer sample
-    uint32_t judge_every;  // steps; 0: four times in all
-    double rate;           // peak, as a share of each parameter's size (train/adam.h)
-    double text;           // share of the text's own next token in the loss, 0 to 1 (train/step.h)
-    uint64_t seed;         // of the order of samples
-    uint32_t n_threads;    // 0: the cores this process may use
+    uint32_t judge_every;  // steps; 0: after an eighth of them, then four times in all
+    // Peak, as a share of each parameter's size (train/adam.h). What judges worse than the best so
+    // far is given up for it, and training goes on from there at a quarter of the rate.
+    double rate;
+    double text;        // share of the text's own next token in the loss, 0 to 1 (train/step.h)
+    uint64_t seed;      // of the order of samples
+    uint32_t n_threads; // 0: the cores this process may use
     const facet_alloc *alloc;
     const facet_report *report;
 } facet_distill_opts;
@@ -50,7 +52,8 @@ typedef struct facet_distill_opts {
 typedef struct facet_distill_result {
     double before, after; // mean loss of a judging token, in nats; 0 is dense's
     uint32_t steps;       // taken
-    uint32_t best_step;   // steps that what is given back has seen; 0: it is what was put in
+    uint32_t best_step;   // after which what is given back was judged; 0: it is what was put in
+    double rate;          // peak that was left in the end
     uint64_t tokens;      // seen in training, repeats counted
 } facet_distill_result;
 

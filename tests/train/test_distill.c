@@ -279,6 +279,23 @@ static void test_never_worse(void **state)
     }
 }
 
+// A rate that does harm is given up, and what is left of the run gains all the same.
+static void test_calmer(void **state)
+{
+    (void)state;
+    world *w = world_new(FACET_MEMORY_LLAMA);
+    facet_distill_opts opts = opts_of(2);
+    facet_distill_result result = {0};
+    opts.rate = 0.5;
+    assert_int_equal(facet_distill(&w->data, &opts, &result, NULL), FACET_OK);
+    print_message("rate %g to %g: KL %.4f to %.4f\n", opts.rate, result.rate, result.before,
+                  result.after);
+    assert_true(result.rate <= opts.rate / 4);
+    assert_true(result.after < 0.97 * result.before);
+    assert_true(fabs(result.after - divergence(w)) < 1e-5 * result.before);
+    world_free(w);
+}
+
 static bool stop_later(void *ctx)
 {
     return --*(int *)ctx < 0;
@@ -410,8 +427,9 @@ int main(void)
         cmocka_unit_test(test_improves),    cmocka_unit_test(test_own),
         cmocka_unit_test(test_start),       cmocka_unit_test(test_same),
         cmocka_unit_test(test_never_worse), cmocka_unit_test(test_interrupt),
-        cmocka_unit_test(test_answers),     cmocka_unit_test(test_text),
-        cmocka_unit_test(test_refusals),    cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_answers),     cmocka_unit_test(test_calmer),
+        cmocka_unit_test(test_text),        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
