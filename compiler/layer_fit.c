@@ -194,7 +194,7 @@ static facet_status tap_all(void *ctx, const facet_build_chunk *chunk, facet_err
     return FACET_OK;
 }
 
-// Tokens from t on that are summed in one block of a part; 0: token t is not.
+// Tokens from t on that are summed in one block of a part; 0: dense reads token t.
 static uint64_t block_at(const facet_layer_fit *fit, uint64_t t)
 {
     const uint64_t end = t < fit->n_fit ? fit->n_fit : fit->n_tokens;
@@ -206,13 +206,14 @@ static uint64_t block_at(const facet_layer_fit *fit, uint64_t t)
 
 static void sum_moments(facet_layer_fit *fit)
 {
-    for (uint64_t t = 0, n; t<fit->n_tokens; t += n> 0 ? n : 1) {
+    uint64_t t = 0;
+    while (t < fit->n_tokens) {
         const int part = t < fit->n_fit ? FACET_PART_FIT : FACET_PART_JUDGE;
-        n = block_at(fit, t);
-        if (n == 0) continue;
+        const uint64_t n = block_at(fit, t);
         const facet_moments_rows rows = {(uint32_t)n, fit->z + t * ((size_t)fit->n_kept + 1),
                                          fit->wanted + t * fit->d};
-        facet_moments_add(&fit->moments, part, &rows);
+        if (n > 0) facet_moments_add(&fit->moments, part, &rows);
+        t += n > 0 ? n : 1;
     }
     fit->moments.energy = fit->energy;
 }
