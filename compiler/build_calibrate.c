@@ -217,7 +217,7 @@ static void warn_of_few_tokens(const run *r)
         return;
     facet_report_log(r->b->opts->report, FACET_LOG_WARN,
                      "%s: %llu calibration tokens are few for a refit of %.0f channels a layer; a "
-                     "stronger ridge is used; more text helps",
+                     "stronger ridge is used; more text or --calibration-tokens helps",
                      r->job->name, (unsigned long long)n_fit, kept);
 }
 
