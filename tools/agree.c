@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "base/memory.h"
-#include "runtime/eval.h"
+#include "tools/reading.h"
 
 // ---- one text -----------------------------------------------------------------------------------
 
@@ -25,21 +25,13 @@ static facet_status draw(void *ctx, size_t first_row, uint32_t n_rows, const flo
     return FACET_OK;
 }
 
-// What comes before the row that draws the first token gets no logits.
 facet_status facet_agree_draw(facet_session *session, const char *reader, const char *family,
                               uint32_t n_vocab, const uint32_t *ids, size_t first, size_t n,
                               uint32_t *drawn, facet_err *err)
 {
-    const size_t lead = first - 1;
     draw_rows rows = {session, n_vocab, drawn};
-    FACET_TRY(facet_session_rewind(session, 0, err));
-    FACET_TRY(facet_session_family(session, reader, err));
-    if (lead > 0) FACET_TRY(facet_session_prefill(session, ids, lead, NULL, err));
-    FACET_TRY(facet_session_prefill_all(session, ids + lead, 1, draw, &rows, err));
-    FACET_TRY(facet_session_family(session, family, err));
-    if (n == first + 1) return FACET_OK;
-    rows.drawn++;
-    return facet_session_prefill_all(session, ids + first, n - first - 1, draw, &rows, err);
+    const facet_reading reading = {reader, family, ids, first, n};
+    return facet_reading_rows(session, &reading, draw, &rows, err);
 }
 
 void facet_agree_count(const uint32_t *answer, const uint32_t *dense, const uint32_t *family,

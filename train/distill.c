@@ -218,28 +218,23 @@ static facet_status judge(distill *d, double *mean, facet_err *err)
     return FACET_OK;
 }
 
-// Copies the trained values to `best`.
-static void best_keep(distill *d)
+// Copies the trained values to `best`, or back.
+static void best_copy(distill *d, bool back)
 {
-    float *to = d->best;
+    float *best = d->best;
     for (uint32_t i = 0; i < d->net->n_params; i++) {
         const facet_param *param = &d->net->params[i];
         if (!param->grad) continue;
-        memcpy(to, param->value, facet_param_size(param) * sizeof *to);
-        to += facet_param_size(param);
+        const size_t n = facet_param_size(param);
+        memcpy(back ? param->value : best, back ? best : param->value, n * sizeof *best);
+        best += n;
     }
 }
 
 // Back to the best values, more slowly from there.
 static void best_return(distill *d)
 {
-    const float *from = d->best;
-    for (uint32_t i = 0; i < d->net->n_params; i++) {
-        const facet_param *param = &d->net->params[i];
-        if (!param->grad) continue;
-        memcpy(param->value, from, facet_param_size(param) * sizeof *from);
-        from += facet_param_size(param);
-    }
+    best_copy(d, true);
     facet_adam_restart(d->adam);
     d->peak *= CALMER;
 }
@@ -297,7 +292,7 @@ static facet_status judge_again(distill *d, uint32_t n_steps, facet_err *err)
     }
     d->best_loss = loss;
     d->result.best_step = d->result.steps;
-    best_keep(d);
+    best_copy(d, false);
     return FACET_OK;
 }
 
@@ -340,7 +335,7 @@ static facet_status train(distill *d, facet_err *err)
     const uint32_t n_steps = steps_count(d);
     facet_schedule schedule = {.floor = RATE_FLOOR, .warm_up = n_steps / WARM_UP, .steps = n_steps};
     d->peak = d->opts->rate;
-    best_keep(d);
+    best_copy(d, false);
     for (uint32_t epoch = 0; epoch < d->opts->epochs; epoch++) {
         course_shuffle(&d->train, d->opts->seed, epoch);
         for (uint32_t first = 0, end; first < d->train.samples->n; first = end) {

@@ -12,17 +12,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tests/support/failing.h"
-#include "tests/support/tiny.h"
+#include "tests/support/tiny_opened.h"
 
 enum { MOST = 16, LONGEST = 24, STEPS = 10, CONTEXT = 96 };
 
 typedef struct fixture {
-    char dir[4096], path[4096 + 16];
-    tiny *t;
-    facet_failing memory;
-    facet_bundle *bundle;
-    uint32_t vocab;
+    tiny_opened o;
     uint32_t texts[MOST][CONTEXT];
     float *alone; // (MOST, CONTEXT, vocab) logits behind each token of each text, read alone
 } fixture;
@@ -37,31 +32,23 @@ static facet_session *session(const fixture *f, const char *family, unsigned thr
     const facet_session_opts opts = {.n_ctx = CONTEXT, .n_threads = threads, .n_sequences = n};
     facet_session *s = NULL;
     facet_err err;
-    ok(facet_session_new(f->bundle, family, &opts, &s, &err), &err);
+    ok(facet_session_new(f->o.bundle, family, &opts, &s, &err), &err);
     return s;
 }
 
 static float *alone(const fixture *f, uint32_t text, uint32_t place)
 {
-    return f->alone + ((size_t)text * CONTEXT + place) * f->vocab;
+    return f->alone + ((size_t)text * CONTEXT + place) * f->o.vocab;
 }
 
 static void make(fixture *f, const tiny_opts *opts)
 {
-    facet_err err;
-    facet_failing_init(&f->memory, 0);
-    const facet_open_opts generic = {.alloc = &f->memory.alloc, .mode = FACET_MODE_GENERIC};
-    tiny_dir(f->dir, sizeof f->dir);
-    snprintf(f->path, sizeof f->path, "%s/tiny.facet", f->dir);
-    f->t = tiny_new(opts);
-    f->vocab = f->t->n_vocab;
-    tiny_write(f->t, f->path, NULL, NULL);
-    ok(facet_open(f->path, &generic, &f->bundle, &err), &err);
-    f->alone = malloc(sizeof *f->alone * MOST * CONTEXT * f->vocab);
+    tiny_open(&f->o, opts);
+    f->alone = malloc(sizeof *f->alone * MOST * CONTEXT * f->o.vocab);
     assert_non_null(f->alone);
     for (uint32_t text = 0; text < MOST; text++)
         for (uint32_t i = 0; i < CONTEXT; i++)
-            f->texts[text][i] = (i * i * 11 + i * (5 + text) + text * 37 + 2) % f->vocab;
+            f->texts[text][i] = (i * i * 11 + i * (5 + text) + text * 37 + 2) % f->o.vocab;
 }
 
 // The texts as far as the tests go, token by token in sessions of one sequence.
@@ -80,10 +67,7 @@ static void read_alone(const fixture *f, const char *family)
 static void drop(fixture *f)
 {
     free(f->alone);
-    facet_close(f->bundle);
-    assert_int_equal(atomic_load(&f->memory.alive), 0);
-    tiny_free(f->t);
-    tiny_remove(f->dir);
+    tiny_close(&f->o);
 }
 
 // A sequence reads another text of another length from its beginning.
@@ -92,12 +76,12 @@ static void begin(const fixture *f, facet_session *s, uint32_t sequence, uint32_
     facet_err err;
     float logits[1024];
     const uint32_t n = 1 + text * 7 % LONGEST;
-    assert_true(f->vocab <= 1024);
+    assert_true(f->o.vocab <= 1024);
     ok(facet_session_select(s, sequence, &err), &err);
     ok(facet_session_rewind(s, 0, &err), &err);
     ok(facet_session_prefill(s, f->texts[text], n, logits, &err), &err);
     assert_int_equal(facet_session_length(s), n);
-    assert_memory_equal(logits, alone(f, text, n - 1), f->vocab * sizeof *logits);
+    assert_memory_equal(logits, alone(f, text, n - 1), f->o.vocab * sizeof *logits);
 }
 
 // Sequences step together, some of them not every time and in changing order; every fifth step
@@ -106,7 +90,7 @@ static void compare(const fixture *f, facet_session *s, uint32_t n)
 {
     facet_err err;
     uint32_t text[MOST], place[MOST], sequences[MOST], tokens[MOST];
-    float *logits = malloc(sizeof *logits * n * f->vocab);
+    float *logits = malloc(sizeof *logits * n * f->o.vocab);
     assert_non_null(logits);
     for (uint32_t i = 0; i < n; i++) {
         begin(f, s, i, text[i] = i);
@@ -124,8 +108,8 @@ static void compare(const fixture *f, facet_session *s, uint32_t n)
         ok(facet_session_step_batch(s, count, sequences, tokens, logits, &err), &err);
         for (uint32_t k = 0; k < count; k++) {
             const uint32_t i = sequences[k];
-            assert_memory_equal(logits + (size_t)k * f->vocab, alone(f, text[i], place[i]),
-                                f->vocab * sizeof *logits);
+            assert_memory_equal(logits + (size_t)k * f->o.vocab, alone(f, text[i], place[i]),
+                                f->o.vocab * sizeof *logits);
             place[i]++;
         }
         if (step % 5 != 4) continue;
@@ -148,9 +132,9 @@ static void compare_all(const tiny_opts *opts)
         for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
             for (unsigned threads = 1; threads <= 3; threads++) {
                 facet_session *s = session(&f, families[family], threads, counts[i]);
-                const long calls = atomic_load(&f.memory.calls);
+                const long calls = atomic_load(&f.o.memory.calls);
                 compare(&f, s, counts[i]);
-                assert_int_equal(atomic_load(&f.memory.calls), calls);
+                assert_int_equal(atomic_load(&f.o.memory.calls), calls);
                 facet_session_free(s);
             }
         }
@@ -241,7 +225,7 @@ static void test_bad_input(void **state)
     ok(facet_session_prefill(s, f.texts[1], CONTEXT, NULL, &err), &err);
     ok(facet_session_select(s, 0, &err), &err);
     const uint32_t good[] = {0, 2}, twice[] = {2, 2}, none[] = {2, 3}, full[] = {0, 1};
-    const uint32_t tokens[] = {1, 2}, unknown[] = {1, f.vocab};
+    const uint32_t tokens[] = {1, 2}, unknown[] = {1, f.o.vocab};
     refuse(s, 0, good, tokens, "none");
     refuse(s, 2, twice, tokens, "sequence 2: is named twice");
     refuse(s, 2, none, tokens, "sequence 3: the session has 3");
@@ -249,17 +233,17 @@ static void test_bad_input(void **state)
     refuse(s, 2, good, unknown, "at place 1");
     assert_int_equal(facet_session_select(s, 3, &err), FACET_BAD_INPUT);
     assert_int_equal(facet_session_length(s), length);
-    float *logits = malloc(2 * sizeof *logits * f.vocab);
+    float *logits = malloc(2 * sizeof *logits * f.o.vocab);
     assert_non_null(logits);
     const uint32_t next[] = {f.texts[0][length], f.texts[2][place]};
     ok(facet_session_step_batch(s, 2, good, next, logits, &err), &err);
-    assert_memory_equal(logits, alone(&f, 0, length), f.vocab * sizeof *logits);
-    assert_memory_equal(logits + f.vocab, alone(&f, 2, place), f.vocab * sizeof *logits);
+    assert_memory_equal(logits, alone(&f, 0, length), f.o.vocab * sizeof *logits);
+    assert_memory_equal(logits + f.o.vocab, alone(&f, 2, place), f.o.vocab * sizeof *logits);
     assert_int_equal(facet_session_length(s), length + 1);
     free(logits);
     facet_session_free(s);
     const facet_session_opts opts = {.n_ctx = 8, .n_sequences = FACET_SEQUENCES_MAX + 1};
-    assert_int_equal(facet_session_new(f.bundle, "dense", &opts, &s, &err), FACET_BAD_INPUT);
+    assert_int_equal(facet_session_new(f.o.bundle, "dense", &opts, &s, &err), FACET_BAD_INPUT);
     drop(&f);
 }
 
@@ -273,7 +257,7 @@ static void test_most(void **state)
     read_alone(&f, "some");
     facet_session *s = session(&f, "some", 2, FACET_SEQUENCES_MAX);
     uint32_t sequences[FACET_SEQUENCES_MAX], tokens[FACET_SEQUENCES_MAX];
-    float *logits = malloc(sizeof *logits * FACET_SEQUENCES_MAX * f.vocab);
+    float *logits = malloc(sizeof *logits * FACET_SEQUENCES_MAX * f.o.vocab);
     assert_non_null(logits);
     for (uint32_t place = 0; place < 3; place++) {
         for (uint32_t i = 0; i < FACET_SEQUENCES_MAX; i++) {
@@ -282,8 +266,8 @@ static void test_most(void **state)
         }
         ok(facet_session_step_batch(s, FACET_SEQUENCES_MAX, sequences, tokens, logits, &err), &err);
         for (uint32_t i = 0; i < FACET_SEQUENCES_MAX; i++)
-            assert_memory_equal(logits + (size_t)i * f.vocab, alone(&f, sequences[i] % MOST, place),
-                                f.vocab * sizeof *logits);
+            assert_memory_equal(logits + (size_t)i * f.o.vocab,
+                                alone(&f, sequences[i] % MOST, place), f.o.vocab * sizeof *logits);
     }
     free(logits);
     facet_session_free(s);

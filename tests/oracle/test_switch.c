@@ -13,17 +13,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tests/support/failing.h"
-#include "tests/support/tiny.h"
+#include "tests/support/tiny_opened.h"
 
 enum { TURN = 20, TURNS = 5, TOKENS = TURN * TURNS };
 
 typedef struct fixture {
-    char dir[4096], path[4096 + 16];
-    tiny *t;
-    facet_failing memory;
-    facet_bundle *bundle;
-    uint32_t tokens[TOKENS], vocab;
+    tiny_opened o;
+    uint32_t tokens[TOKENS];
 } fixture;
 
 static void ok(facet_status status, const facet_err *err)
@@ -33,25 +29,14 @@ static void ok(facet_status status, const facet_err *err)
 
 static void make(fixture *f, const tiny_opts *opts)
 {
-    facet_err err;
-    facet_failing_init(&f->memory, 0);
-    const facet_open_opts generic = {.alloc = &f->memory.alloc, .mode = FACET_MODE_GENERIC};
-    tiny_dir(f->dir, sizeof f->dir);
-    snprintf(f->path, sizeof f->path, "%s/tiny.facet", f->dir);
-    f->t = tiny_new(opts);
-    f->vocab = f->t->n_vocab;
-    tiny_write(f->t, f->path, NULL, NULL);
-    ok(facet_open(f->path, &generic, &f->bundle, &err), &err);
+    tiny_open(&f->o, opts);
     for (uint32_t i = 0; i < TOKENS; i++)
-        f->tokens[i] = (i * i * 11 + i * 5 + 2) % f->vocab;
+        f->tokens[i] = (i * i * 11 + i * 5 + 2) % f->o.vocab;
 }
 
 static void drop(fixture *f)
 {
-    facet_close(f->bundle);
-    assert_int_equal(atomic_load(&f->memory.alive), 0);
-    tiny_free(f->t);
-    tiny_remove(f->dir);
+    tiny_close(&f->o);
 }
 
 static facet_session *session(const fixture *f, const char *family, unsigned threads,
@@ -60,7 +45,7 @@ static facet_session *session(const fixture *f, const char *family, unsigned thr
     const facet_session_opts opts = {.n_ctx = TOKENS, .n_threads = threads, .prefill = prefill};
     facet_session *s = NULL;
     facet_err err;
-    ok(facet_session_new(f->bundle, family, &opts, &s, &err), &err);
+    ok(facet_session_new(f->o.bundle, family, &opts, &s, &err), &err);
     return s;
 }
 
@@ -76,7 +61,7 @@ static void step(const fixture *f, facet_session *s, uint32_t n, float *logits)
     facet_err err;
     for (uint32_t i = 0; i < n; i++) {
         const uint32_t token = f->tokens[facet_session_length(s)];
-        ok(facet_session_step(s, token, logits + (size_t)i * f->vocab, &err), &err);
+        ok(facet_session_step(s, token, logits + (size_t)i * f->o.vocab, &err), &err);
     }
 }
 
@@ -88,7 +73,7 @@ static void prefill(const fixture *f, facet_session *s, uint32_t n, float *logit
 
 static float *rows(const fixture *f, size_t n)
 {
-    float *made = malloc(n * f->vocab * sizeof *made);
+    float *made = malloc(n * f->o.vocab * sizeof *made);
     assert_non_null(made);
     return made;
 }
@@ -108,13 +93,13 @@ static void test_oracle(void **state)
         become(s, tiny_family_names[second]);
         step(&f, s, TURN, got);
         facet_session_free(s);
-        tiny_forward(f.t, second, first, TURN, f.tokens, 2 * TURN, want);
-        assert_true(tiny_distance(got, want + (size_t)TURN * f.vocab, (size_t)TURN * f.vocab) <
+        tiny_forward(f.o.t, second, first, TURN, f.tokens, 2 * TURN, want);
+        assert_true(tiny_distance(got, want + (size_t)TURN * f.o.vocab, (size_t)TURN * f.o.vocab) <
                     1e-4);
         // Had the later family read everything, the answer would be another one. "all" is dense.
         if (first == second || (first < 2 && second < 2)) continue;
-        tiny_forward(f.t, second, second, 0, f.tokens, 2 * TURN, other);
-        assert_true(tiny_distance(got, other + (size_t)TURN * f.vocab, (size_t)TURN * f.vocab) >
+        tiny_forward(f.o.t, second, second, 0, f.tokens, 2 * TURN, other);
+        assert_true(tiny_distance(got, other + (size_t)TURN * f.o.vocab, (size_t)TURN * f.o.vocab) >
                     1e-3);
     }
     free(got);
@@ -137,7 +122,7 @@ static void test_prefill_is_a_switch(void **state)
     become(switched, "some");
     step(&f, asked, TURN, a);
     step(&f, switched, TURN, b);
-    assert_memory_equal(a, b, (size_t)TURN * f.vocab * sizeof *a);
+    assert_memory_equal(a, b, (size_t)TURN * f.o.vocab * sizeof *a);
     facet_session_free(asked);
     facet_session_free(switched);
     free(a);
@@ -160,7 +145,7 @@ static void test_turns(void **state)
         become(turns, order[i]);
         step(&f, steps, TURN, a);
         prefill(&f, turns, TURN, b);
-        assert_memory_equal(a + (size_t)(TURN - 1) * f.vocab, b, f.vocab * sizeof *b);
+        assert_memory_equal(a + (size_t)(TURN - 1) * f.o.vocab, b, f.o.vocab * sizeof *b);
     }
     facet_session_free(steps);
     facet_session_free(turns);
@@ -179,7 +164,7 @@ static void test_there_and_back(void **state)
     facet_err err;
     float *a = rows(&f, TURN), *b = rows(&f, TURN);
     facet_session *straight = session(&f, "some", 2, NULL), *detour = session(&f, "some", 2, NULL);
-    const long calls = atomic_load(&f.memory.calls);
+    const long calls = atomic_load(&f.o.memory.calls);
     prefill(&f, straight, TURN, NULL);
     prefill(&f, detour, TURN, NULL);
     step(&f, straight, TURN, a);
@@ -192,10 +177,10 @@ static void test_there_and_back(void **state)
         become(detour, "some");
         assert_int_equal(facet_session_family(detour, "none", &err), FACET_NOT_FOUND);
         step(&f, detour, TURN, b);
-        assert_memory_equal(a, b, (size_t)TURN * f.vocab * sizeof *a);
+        assert_memory_equal(a, b, (size_t)TURN * f.o.vocab * sizeof *a);
         ok(facet_session_rewind(detour, TURN, &err), &err);
     }
-    assert_int_equal(atomic_load(&f.memory.calls), calls);
+    assert_int_equal(atomic_load(&f.o.memory.calls), calls);
     facet_session_free(straight);
     facet_session_free(detour);
     free(a);
