@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "calib/engine.h"
 
-#include <cblas.h>
 #include <math.h>
 #include <string.h>
 
@@ -14,6 +13,7 @@
 // threads.
 static uint32_t unit_for(uint64_t n_tokens)
 {
+    if (n_tokens >= 8192) return 512;
     if (n_tokens >= 2048) return 256;
     return n_tokens >= 512 ? 128 : 64;
 }
@@ -90,15 +90,16 @@ static void engine_free(facet_engine *engine)
 }
 
 facet_status facet_engine_new(const facet_model *model, const facet_samples *samples,
-                              uint32_t n_threads, const facet_alloc *alloc,
-                              const facet_report *report, facet_engine **out, facet_err *err)
+                              const facet_stream_opts *opts, facet_engine **out, facet_err *err)
 {
+    const facet_alloc *alloc = opts->alloc;
     facet_engine *engine = facet_mem_new(alloc, 1, sizeof *engine);
     if (!engine) return facet_fail_memory(err, sizeof *engine);
     engine->model = model;
     engine->alloc = alloc;
-    engine->report = report;
-    engine->n_threads = n_threads ? n_threads : facet_cores();
+    engine->report = opts->report;
+    engine->precision = opts->precision;
+    engine->n_threads = opts->n_threads ? opts->n_threads : facet_cores();
     engine->n_refs = 1;
     engine->unit = unit_for(samples->n_tokens);
     for (uint32_t i = 0; i < samples->n; i++)
@@ -164,13 +165,20 @@ void facet_rms_norm(float *dst, const float *src, const float *gain, uint32_t n_
     }
 }
 
-void facet_matmul_nt(uint32_t m, uint32_t n, uint32_t k, const float *a, const float *b, float *c)
+void facet_engine_product(const facet_engine *engine, const uint32_t mnk[3], const float *a,
+                          const float *b, bool b_transposed, float *c)
 {
-    if (m == 0 || n == 0) return;
-    if (k == 0) {
-        memset(c, 0, (size_t)m * n * sizeof *c);
-        return;
-    }
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)m, (int)n, (int)k, 1.0f, a, (int)k, b,
-                (int)k, 0.0f, c, (int)n);
+    const size_t m = mnk[0], n = mnk[1], k = mnk[2];
+    const facet_gemm gemm = {.b_transposed = b_transposed,
+                             .m = m,
+                             .n = n,
+                             .k = k,
+                             .alpha = 1,
+                             .a = a,
+                             .b = b,
+                             .c = c,
+                             .stride_a = k,
+                             .stride_b = b_transposed ? k : n,
+                             .stride_c = n};
+    facet_gemm_run(&gemm, engine->precision);
 }

@@ -8,10 +8,8 @@
 #define FACET_CALIB_ENGINE_H
 
 #include "base/memory.h"
-#include "base/report.h"
-#include "calib/each.h"
-#include "model/samples.h"
-#include "model/vectors.h"
+#include "calib/each_rows.h"
+#include "calib/stream.h"
 
 #define FACET_ENGINE_VOCAB 4096u // rows of the head that are floats at a time
 #define FACET_ENGINE_QUERY 128u  // queries that share one block of attention scores
@@ -30,6 +28,7 @@ typedef struct facet_engine {
     const facet_report *report;
     facet_pool *pool;
     uint32_t n_threads;
+    facet_precision precision;
     uint32_t n_refs;       // streams that use it
     uint32_t unit;         // tokens of a work item
     uint64_t n_batch;      // most tokens of an attention batch: whole samples
@@ -43,8 +42,7 @@ typedef struct facet_engine {
 } facet_engine;
 
 facet_status facet_engine_new(const facet_model *model, const facet_samples *samples,
-                              uint32_t n_threads, const facet_alloc *alloc,
-                              const facet_report *report, facet_engine **engine, facet_err *err);
+                              const facet_stream_opts *opts, facet_engine **engine, facet_err *err);
 // Gives one reference back; the last one frees.
 void facet_engine_release(facet_engine *engine);
 
@@ -59,7 +57,8 @@ static inline float *facet_engine_lane(const facet_engine *engine, uint64_t i)
 // dst = src / rms(src) * gain for n_rows rows of n; the sum of squares is a double. dst may be src.
 void facet_rms_norm(float *dst, const float *src, const float *gain, uint32_t n_rows, uint32_t n,
                     float eps);
-// c (m, n) = a (m, k) times the transpose of b (n, k), row by row; any of m, n, k may be 0.
-void facet_matmul_nt(uint32_t m, uint32_t n, uint32_t k, const float *a, const float *b, float *c);
+// c (m, n) = a (m, k) b, on the calling thread; b is (k, n), or transposed (n, k); any may be 0.
+void facet_engine_product(const facet_engine *engine, const uint32_t mnk[3], const float *a,
+                          const float *b, bool b_transposed, float *c);
 
 #endif

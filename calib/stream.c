@@ -68,8 +68,7 @@ facet_status facet_stream_new(const facet_model *model, const facet_samples *sam
     if (!opts) opts = &defaults;
     FACET_TRY(samples_check(model, samples, err));
     facet_engine *engine;
-    FACET_TRY(
-        facet_engine_new(model, samples, opts->n_threads, opts->alloc, opts->report, &engine, err));
+    FACET_TRY(facet_engine_new(model, samples, opts, &engine, err));
     facet_stream *stream;
     FACET_TRY(stream_alloc(engine, samples, &stream, err));
     embed(stream);

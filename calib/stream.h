@@ -13,6 +13,7 @@
 #include "model/model.h"
 #include "model/samples.h"
 #include "model/vectors.h"
+#include "products/product.h"
 
 typedef struct facet_stream facet_stream;
 
@@ -21,7 +22,8 @@ typedef struct facet_stream facet_stream;
 // and after. Results do not depend on n_threads. A call that fails or is interrupted inside a step
 // leaves a stream that refuses every further step; only a failed look does no harm.
 typedef struct facet_stream_opts {
-    uint32_t n_threads; // 0: the cores this process may use
+    uint32_t n_threads;        // 0: the cores this process may use
+    facet_precision precision; // of products with weights; attention and norms are F32
     const facet_alloc *alloc;
     const facet_report *report;
 } facet_stream_opts;

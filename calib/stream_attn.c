@@ -8,6 +8,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "calib/exp.h"
 #include "calib/rotary.h"
 #include "calib/stream_private.h"
 
@@ -54,7 +55,7 @@ static void project(const attn_job *job, const float *xn, uint64_t first, uint32
     const uint32_t n = n_heads * hp->head_dim;
     const facet_role norm = is_q ? FACET_ROLE_Q_NORM : FACET_ROLE_K_NORM;
     float *rows = out + (size_t)first * n;
-    facet_matmul_nt(n_rows, n, hp->d_model, xn, w, rows);
+    facet_engine_product(engine, (const uint32_t[]){n_rows, n, hp->d_model}, xn, w, true, rows);
     facet_stream_run run;
     for (uint32_t r = 0; r < n_rows; r += run.n) {
         run = facet_stream_run_at(job->stream, job->token + first + r, n_rows - r);
@@ -108,11 +109,11 @@ static void softmax_rows(float *scores, uint32_t q0, uint32_t n_rows, uint32_t l
         float max = scores[begin];
         for (uint32_t j = begin + 1; j < end; j++)
             if (scores[j] > max) max = scores[j];
+        for (uint32_t j = begin; j < end; j++)
+            scores[j] = facet_exp(scores[j] - max);
         double sum = 0;
-        for (uint32_t j = begin; j < end; j++) {
-            scores[j] = expf(scores[j] - max);
+        for (uint32_t j = begin; j < end; j++)
             sum += (double)scores[j];
-        }
         const float scale = (float)(1.0 / sum);
         for (uint32_t j = begin; j < end; j++)
             scores[j] *= scale;
@@ -161,7 +162,8 @@ static void out_item(void *ctx, uint32_t thread, uint64_t item)
     uint64_t first;
     const uint32_t n = item_rows(job, item, &first);
     float *y = facet_engine_lane(engine, thread);
-    facet_matmul_nt(n, d, n_in, job->q + first * n_in, job->wo, y);
+    facet_engine_product(engine, (const uint32_t[]){n, d, n_in}, job->q + first * n_in, job->wo,
+                         true, y);
     // No family has an output bias of its own, and a prompt's post norm is dense's again behind the
     // layer.
     add_bias(y, facet_stream_vector(job->stream, false, FACET_ROLE_O_BIAS, job->layer), n, d);

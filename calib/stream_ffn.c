@@ -5,10 +5,10 @@
 //     xn = norm(x)    z = act(xn Wg) * (xn Wu)    y = z Wd + bias     on all threads
 //     tap(xn, z, y, x)                                                on the caller, in token order
 //     x += postnorm(y)                                                on all threads
-#include <cblas.h>
 #include <math.h>
 #include <string.h>
 
+#include "calib/exp.h"
 #include "calib/stream_private.h"
 
 typedef struct ffn_job {
@@ -46,7 +46,7 @@ static ffn_buffers buffers_of(const ffn_job *job, uint64_t item)
 
 static float silu(float x)
 {
-    return x / (1.0f + expf(-x));
+    return x / (1.0f + facet_exp(-x));
 }
 
 // GELU with the tanh approximation that the Gemma models are defined with.
@@ -77,15 +77,12 @@ static void compute_item(void *ctx, uint32_t thread, uint64_t item)
     facet_rms_norm(b.xn, job->stream->x + b.first * d,
                    facet_stream_vector(job->stream, false, FACET_ROLE_FFN_NORM, job->layer), b.n, d,
                    hp->rms_eps);
-    facet_matmul_nt(b.n, f, d, b.xn, job->gate, b.z);
-    facet_matmul_nt(b.n, f, d, b.xn, job->up, b.up);
+    facet_engine_product(engine, (const uint32_t[]){b.n, f, d}, b.xn, job->gate, true, b.z);
+    facet_engine_product(engine, (const uint32_t[]){b.n, f, d}, b.xn, job->up, true, b.up);
     activate(hp->act, b.z, b.up, (size_t)b.n * f);
     if (job->no_down) return;
-    if (job->by_channel && f > 0)
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)b.n, (int)d, (int)f, 1.0f, b.z,
-                    (int)f, job->down, (int)d, 0.0f, b.y, (int)d);
-    else
-        facet_matmul_nt(b.n, d, f, b.z, job->down, b.y);
+    facet_engine_product(engine, (const uint32_t[]){b.n, d, f}, b.z, job->down, !job->by_channel,
+                         b.y);
     for (uint32_t r = 0; job->bias && r < b.n; r++)
         for (uint32_t j = 0; j < d; j++)
             b.y[(size_t)r * d + j] += job->bias[j];

@@ -44,7 +44,8 @@ static void head_item(void *ctx, uint32_t thread, uint64_t item)
     float *xn = facet_engine_lane(engine, thread);
     float *logits = xn + (size_t)engine->unit * hp->d_model;
     norm_rows(job->stream, job->first + first, n, xn);
-    facet_matmul_nt(n, job->n_ids, hp->d_model, xn, job->rows, logits);
+    facet_engine_product(engine, (const uint32_t[]){n, job->n_ids, hp->d_model}, xn, job->rows,
+                         true, logits);
     for (uint32_t r = 0; r < n; r++)
         job->read(job->ctx, job->first + first + r, job->first_id, job->n_ids,
                   logits + (size_t)r * job->n_ids);

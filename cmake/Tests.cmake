@@ -12,9 +12,9 @@ file(GLOB support CONFIGURE_DEPENDS tests/support/*.c)
 file(GLOB double_sources CONFIGURE_DEPENDS train/*.c)
 list(FILTER double_sources EXCLUDE REGEX "/distill[^/]*$")
 add_library(facet_train_double STATIC ${double_sources})
-facet_sees(facet_train_double train base model kernels calib predict)
+facet_sees(facet_train_double train base model kernels calib predict products)
 target_compile_definitions(facet_train_double PUBLIC FACET_REAL_DOUBLE)
-target_link_libraries(facet_train_double PUBLIC facet_calib PkgConfig::OPENBLAS m)
+target_link_libraries(facet_train_double PUBLIC facet_calib facet_products PkgConfig::OPENBLAS m)
 
 # A test of a room links that room (and, through it, what it may include); the others link all.
 function(facet_test_links target dir)

@@ -16,6 +16,7 @@
 #include "model/model.h"
 #include "model/samples.h"
 #include "model/vectors.h"
+#include "products/product.h"
 
 // ---- what tools/ supplies ---------------------------------------------------------------------
 
@@ -156,6 +157,8 @@ typedef struct facet_build_opts {
     uint64_t calibration_tokens; // at most, a family; 0: 8192
     uint64_t tune_tokens;        // at most, a family, repetitions counted; 0: 65536
     bool dense_prompts;          // dense will read the prompts, the family only what follows
+    facet_precision precision;   // of the sums over tokens
+    uint32_t n_threads;          // 0: the cores this process may use
     double tune_text;            // share of the text itself in what tuning aims at, 0 to 1
     uint64_t proof_tokens;       // held-out tokens scored, at most, a family; 0: 1024
     bool prove;                  // measure held-out perplexities and agreement with dense

@@ -7,6 +7,7 @@
 #define FACET_COMPILER_COMPENSATE_H
 
 #include "base/report.h"
+#include "base/threads.h"
 #include "compiler/build.h"
 
 enum { FACET_PART_FIT, FACET_PART_JUDGE, FACET_PART_COUNT };
@@ -35,6 +36,9 @@ typedef struct facet_moments_rows {
     const float *z, *wanted;
 } facet_moments_rows;
 void facet_moments_add(facet_moments *moments, int part, const facet_moments_rows *rows);
+// The same from rows rounded to BF16, on the threads of the pool.
+void facet_moments_add_bf16(facet_moments *moments, int part, const facet_moments_rows *rows,
+                            facet_pool *pool);
 // Squared error of rows (n, d) on a part: sum of |y* - z rows|^2. scratch: (n, d).
 double facet_moments_error(const facet_moments *moments, int part, const float *rows,
                            float *scratch);

@@ -4,6 +4,7 @@
 
 #include "base/memory.h"
 #include "compiler/compensate.h"
+#include "products/each.h"
 
 void facet_moments_fini(facet_moments *moments)
 {
@@ -37,6 +38,12 @@ double facet_squares(const float *x, size_t n)
     return sum;
 }
 
+static void count(facet_moments *moments, int part, const facet_moments_rows *rows)
+{
+    moments->wanted[part] += facet_squares(rows->wanted, (size_t)rows->n_rows * moments->d);
+    moments->tokens[part] += rows->n_rows;
+}
+
 void facet_moments_add(facet_moments *moments, int part, const facet_moments_rows *rows)
 {
     const int n = (int)moments->n, d = (int)moments->d, t = (int)rows->n_rows;
@@ -45,9 +52,49 @@ void facet_moments_add(facet_moments *moments, int part, const facet_moments_row
                 moments->c[part], n);
     cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, n, d, t, 1.0f, rows->z, n, rows->wanted, d,
                 1.0f, moments->m[part], d);
-    const size_t cells = (size_t)t * (size_t)d;
-    moments->wanted[part] += facet_squares(rows->wanted, cells);
-    moments->tokens[part] += rows->n_rows;
+    count(moments, part, rows);
+}
+
+// Rows of c and of m that one item adds to; those of c from the diagonal on.
+enum { ROWS_AT_ONCE = 256 };
+
+typedef struct add_job {
+    facet_moments *moments;
+    int part;
+    const facet_moments_rows *rows;
+} add_job;
+
+static void add_item(void *ctx, uint32_t thread, uint64_t item)
+{
+    (void)thread;
+    const add_job *job = ctx;
+    const size_t n = job->moments->n, d = job->moments->d, i = (size_t)item * ROWS_AT_ONCE;
+    facet_gemm gemm = {.a_transposed = true,
+                       .add = true,
+                       .m = n - i < ROWS_AT_ONCE ? n - i : ROWS_AT_ONCE,
+                       .n = n - i,
+                       .k = job->rows->n_rows,
+                       .alpha = 1,
+                       .a = job->rows->z + i,
+                       .b = job->rows->z + i,
+                       .c = job->moments->c[job->part] + i * n + i,
+                       .stride_a = n,
+                       .stride_b = n,
+                       .stride_c = n};
+    facet_gemm_run(&gemm, FACET_PRECISION_BF16);
+    gemm.n = d;
+    gemm.b = job->rows->wanted;
+    gemm.c = job->moments->m[job->part] + i * d;
+    gemm.stride_b = gemm.stride_c = d;
+    facet_gemm_run(&gemm, FACET_PRECISION_BF16);
+}
+
+void facet_moments_add_bf16(facet_moments *moments, int part, const facet_moments_rows *rows,
+                            facet_pool *pool)
+{
+    add_job job = {moments, part, rows};
+    facet_each(pool, (moments->n + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE, add_item, &job);
+    count(moments, part, rows);
 }
 
 static void product(const facet_moments *moments, int part, const float *rows, float *out)

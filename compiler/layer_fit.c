@@ -7,11 +7,13 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "products/each.h"
 
 void facet_layer_fit_fini(facet_layer_fit *fit)
 {
     const facet_alloc *alloc = fit->b->alloc;
     facet_moments_fini(&fit->moments);
+    facet_pool_free(fit->pool);
     facet_mem_free(alloc, fit->channels);
     facet_mem_free(alloc, fit->ascending);
     facet_mem_free(alloc, fit->order);
@@ -45,6 +47,9 @@ facet_status facet_layer_fit_init(facet_layer_fit *fit, const facet_building *b,
     const uint32_t d = b->model->hp.d_model, d_ff = b->model->hp.d_ff;
     const size_t places = (size_t)d_ff + FACET_TILE; // a ragged last tile counts as a whole one
     *fit = (facet_layer_fit){.b = b, .d = d, .d_ff = d_ff, .n_tokens = n_tokens, .n_fit = n_fit};
+    if (b->opts->precision == FACET_PRECISION_BF16)
+        FACET_TRY(facet_pool_new(b->opts->n_threads ? b->opts->n_threads : facet_cores(), alloc,
+                                 &fit->pool, err));
     // Behind a post norm only the direction of y counts, and the residual stream cannot be reached
     // by a linear map: there the layer's own output is the target.
     fit->post_norm = facet_model_tensor(b->model, FACET_ROLE_FFN_POST, 0) != NULL;
@@ -212,7 +217,10 @@ static void sum_moments(facet_layer_fit *fit)
         const uint64_t n = block_at(fit, t);
         const facet_moments_rows rows = {(uint32_t)n, fit->z + t * ((size_t)fit->n_kept + 1),
                                          fit->wanted + t * fit->d};
-        if (n > 0) facet_moments_add(&fit->moments, part, &rows);
+        if (n > 0 && fit->pool)
+            facet_moments_add_bf16(&fit->moments, part, &rows, fit->pool);
+        else if (n > 0)
+            facet_moments_add(&fit->moments, part, &rows);
         t += n > 0 ? n : 1;
     }
     fit->moments.energy = fit->energy;
@@ -245,21 +253,46 @@ facet_status facet_layer_fit_look(facet_layer_fit *fit, void *stream, const floa
     return FACET_OK;
 }
 
+typedef struct output_job {
+    facet_layer_fit *fit;
+    const float *rows;
+    uint64_t block; // tokens of an item
+} output_job;
+
+static void output_item(void *ctx, uint32_t thread, uint64_t item)
+{
+    (void)thread;
+    const output_job *job = ctx;
+    const facet_layer_fit *fit = job->fit;
+    const size_t n = fit->n_kept, d = fit->d;
+    const uint64_t t = item * job->block, left = fit->n_tokens - t;
+    const facet_gemm gemm = {.add = true,
+                             .m = left < job->block ? left : job->block,
+                             .n = d,
+                             .k = n,
+                             .alpha = 1,
+                             .a = fit->z + t * (n + 1),
+                             .b = job->rows,
+                             .c = fit->wanted + t * d,
+                             .stride_a = n + 1,
+                             .stride_b = d,
+                             .stride_c = d};
+    // Without the weights that the moments had.
+    for (uint64_t i = 0; fit->post_norm && i < gemm.m; i++)
+        cblas_sscal((int)n, 1.0f / fit->weight[t + i], fit->z + (t + i) * (n + 1), 1);
+    facet_gemm_run(&gemm, fit->pool ? FACET_PRECISION_BF16 : FACET_PRECISION_F32);
+}
+
 void facet_layer_fit_output(facet_layer_fit *fit, const float *rows, const float *bias)
 {
-    const int n = (int)fit->n_kept, d = (int)fit->d, ld = n + 1;
     for (uint64_t t = 0; t < fit->n_tokens; t++) {
         float *y = fit->wanted + t * fit->d;
-        for (int i = 0; i < d; i++)
+        for (uint32_t i = 0; i < fit->d; i++)
             y[i] = bias ? bias[i] : 0;
     }
-    for (uint64_t t = 0, count; t < fit->n_tokens; t += count) {
-        count = fit->n_tokens - t < block_tokens ? fit->n_tokens - t : block_tokens;
-        float *z = fit->z + t * (size_t)ld;
-        // Without the weights that the moments had.
-        for (uint64_t i = 0; fit->post_norm && i < count; i++)
-            cblas_sscal(n, 1.0f / fit->weight[t + i], z + i * (size_t)ld, 1);
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)count, d, n, 1.0f, z, ld, rows,
-                    d, 1.0f, fit->wanted + t * fit->d, d);
-    }
+    output_job job = {fit, rows, block_tokens};
+    const uint64_t n_items = (fit->n_tokens + block_tokens - 1) / block_tokens;
+    if (fit->pool) facet_each(fit->pool, n_items, output_item, &job);
+    for (uint64_t i = 0; !fit->pool && i < n_items; i++)
+        output_item(&job, 0, i);
 }

@@ -11,6 +11,7 @@
 
 typedef struct facet_layer_fit {
     const facet_building *b;
+    facet_pool *pool; // NULL: sums in float32 by OpenBLAS and its threads
     uint32_t d, d_ff;
     uint64_t n_tokens, n_fit; // tokens; those that fit, the rest judge
     uint64_t n_fitting;       // of these, those that are the family's own to read

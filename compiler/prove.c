@@ -263,6 +263,8 @@ static facet_status write_proof(facet_building *b, facet_err *err)
     cJSON *proof = cJSON_CreateObject();
     cJSON_AddStringToObject(proof, "kind", "proof");
     facet_build_put(proof, "keep", b->keep);
+    cJSON_AddStringToObject(proof, "precision",
+                            b->opts->precision == FACET_PRECISION_BF16 ? "bf16" : "f32");
     cJSON_AddStringToObject(proof, "compensate", facet_compensation_name(b->opts->compensate));
     if (b->opts->dense_prompts) cJSON_AddStringToObject(proof, "prefill", "dense");
     cJSON *list = cJSON_AddArrayToObject(proof, "families");

@@ -4,7 +4,7 @@
 set -euo pipefail
 
 packages=(gcc clang cmake ninja-build pkg-config libcjson-dev libxxhash-dev libpcre2-dev
-    libopenblas-dev liblapacke-dev libcmocka-dev libclang-rt-14-dev clang-format-14
+    libopenblas-dev liblapacke-dev libdnnl-dev libcmocka-dev libclang-rt-14-dev clang-format-14
     python3 python3-pip python3-numpy ca-certificates jq mandoc)
 
 missing=()

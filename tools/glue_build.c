@@ -16,7 +16,8 @@ static facet_status stream_new(void *ctx, const facet_model *model, const facet_
                                void **stream, facet_err *err)
 {
     const facet_tool *tool = ctx;
-    const facet_stream_opts opts = {.n_threads = tool->n_threads, .report = &tool->report};
+    const facet_stream_opts opts = {
+        .n_threads = tool->n_threads, .precision = tool->precision, .report = &tool->report};
     facet_stream *made;
     FACET_TRY(facet_stream_new(model, samples, &opts, &made, err));
     *stream = made;
@@ -157,6 +158,7 @@ static facet_status tune(void *ctx, const facet_model *model, facet_build_tuning
     opts.text = tuning->text;
     opts.seed = tuning->seed;
     opts.n_threads = tool->n_threads;
+    opts.precision = tool->precision;
     opts.report = &tool->report;
     facet_distill_result result = {0};
     const facet_status status = facet_distill(&data, &opts, &result, err);

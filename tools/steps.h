@@ -26,7 +26,7 @@ typedef struct facet_steps_opts {
     // compile
     uint64_t calibration_tokens, tune_tokens; // 0: not given
     double tune_text;
-    const char *budget, *compensate, *refit_target, *prefill, *quant, *target, *source;
+    const char *budget, *compensate, *refit_target, *precision, *prefill, *quant, *target, *source;
     bool no_proof;
     double quality, agree; // 0: not given
     facet_strings scores, score_least;
@@ -84,6 +84,10 @@ extern const facet_steps_opts facet_steps_defaults;
         FACET_OPT_CHOICE("--refit-target", FACET_STEPS_FIELD(refit_target), "auto|layer|residual", \
                          "What a refit aims at: the layer's own output, or dense's residual "      \
                          "stream behind it (auto: residual where the model allows it)."),          \
+        FACET_OPT_CHOICE(                                                                          \
+            "--precision", FACET_STEPS_FIELD(precision), "auto|f32|bf16",                          \
+            "Of the products of refit and tuning; bf16 takes about half the time and "             \
+            "needs oneDNN and a CPU that has it (auto: bf16 where it is to be had)."),             \
         FACET_OPT_CHOICE("--prefill", FACET_STEPS_FIELD(prefill), "family|dense",                  \
                          "Who will read the prompts; with dense a family is made, and proved, to " \
                          "answer behind dense's reading (family)."),                               \

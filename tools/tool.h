@@ -6,6 +6,7 @@
 #define FACET_TOOLS_TOOL_H
 
 #include "base/report.h"
+#include "products/product.h"
 #include "tools/options.h"
 
 typedef enum facet_tool_mode {
@@ -30,6 +31,7 @@ typedef struct facet_tool {
     bool json, quiet, verbose;
     bool answered; // the one JSON document is out; an error is then told on standard error only
     uint32_t n_threads;
+    facet_precision precision; // of calibration's products
     facet_tool_mode mode;
     const char *cache; // --cache
     facet_tool_env env;

@@ -2,7 +2,7 @@
 #include "train/adam.h"
 
 #include "base/memory.h"
-#include "calib/each.h"
+#include "products/each.h"
 
 #define BLOCK 65536u // numbers of an item
 

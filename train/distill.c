@@ -55,8 +55,10 @@ static facet_status dense_read(const distill *d, course *c, facet_err *err)
 {
     const facet_model *model = d->data->model;
     const size_t row = (size_t)model->hp.n_kv_heads * model->hp.head_dim;
-    const facet_stream_opts opts = {
-        .n_threads = d->opts->n_threads, .alloc = d->opts->alloc, .report = d->opts->report};
+    const facet_stream_opts opts = {.precision = d->opts->precision,
+                                    .n_threads = d->opts->n_threads,
+                                    .alloc = d->opts->alloc,
+                                    .report = d->opts->report};
     facet_stream *stream;
     facet_status status;
     FACET_TRY(facet_stream_new(model, c->samples, &opts, &stream, err));
@@ -407,6 +409,7 @@ static facet_status buffers_init(distill *d, facet_err *err)
     const facet_step_opts step = {.max_tokens = d->max_tokens,
                                   .longest = longest,
                                   .distill = true,
+                                  .precision = d->opts->precision,
                                   .pool = d->pool,
                                   .alloc = alloc};
     facet_adam_opts adam = FACET_ADAM_OPTS_DEFAULT;

@@ -12,6 +12,7 @@
 #include "model/model.h"
 #include "model/samples.h"
 #include "model/vectors.h"
+#include "products/product.h"
 
 typedef struct facet_distill_layer {
     const uint32_t *kept; // (n_kept) channels, ascending
@@ -42,6 +43,7 @@ typedef struct facet_distill_opts {
     double text;        // share of the text's own next token in the loss, 0 to 1 (train/step.h)
     uint64_t seed;      // of the order of samples
     uint32_t n_threads; // 0: the cores this process may use
+    facet_precision precision;
     const facet_alloc *alloc;
     const facet_report *report;
 } facet_distill_opts;

@@ -2,7 +2,7 @@
 #include "train/net.h"
 
 #include "base/memory.h"
-#include "calib/each.h"
+#include "products/each.h"
 
 static bool of_layer(uint32_t role)
 {

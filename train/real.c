@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "train/real.h"
 
+#ifdef FACET_REAL_DOUBLE
 #include <cblas.h>
+#endif
 
-#include "calib/each.h"
+#include "products/each.h"
 
 facet_product facet_product_whole(facet_product_kind kind, const size_t mnk[3], const facet_real *a,
                                   const facet_real *b, facet_real *c)
@@ -22,8 +24,10 @@ facet_product facet_product_whole(facet_product_kind kind, const size_t mnk[3], 
                            .stride_c = n};
 }
 
-void facet_product_run(const facet_product *p)
+#ifdef FACET_REAL_DOUBLE
+static void run(const facet_product *p, facet_precision precision)
 {
+    (void)precision;
     if (p->m == 0 || p->n == 0) return;
     if (p->k == 0) {
         for (size_t row = 0; !p->add && row < p->m; row++)
@@ -32,13 +36,32 @@ void facet_product_run(const facet_product *p)
     }
     const CBLAS_TRANSPOSE a = p->kind == FACET_PRODUCT_TN ? CblasTrans : CblasNoTrans;
     const CBLAS_TRANSPOSE b = p->kind == FACET_PRODUCT_NT ? CblasTrans : CblasNoTrans;
-#ifdef FACET_REAL_DOUBLE
-    cblas_dgemm(
+    cblas_dgemm(CblasRowMajor, a, b, (int)p->m, (int)p->n, (int)p->k, p->alpha, p->a,
+                (int)p->stride_a, p->b, (int)p->stride_b, p->add ? 1 : 0, p->c, (int)p->stride_c);
+}
 #else
-    cblas_sgemm(
+static void run(const facet_product *p, facet_precision precision)
+{
+    const facet_gemm gemm = {.a_transposed = p->kind == FACET_PRODUCT_TN,
+                             .b_transposed = p->kind == FACET_PRODUCT_NT,
+                             .add = p->add,
+                             .m = p->m,
+                             .n = p->n,
+                             .k = p->k,
+                             .alpha = p->alpha,
+                             .a = p->a,
+                             .b = p->b,
+                             .c = p->c,
+                             .stride_a = p->stride_a,
+                             .stride_b = p->stride_b,
+                             .stride_c = p->stride_c};
+    facet_gemm_run(&gemm, precision);
+}
 #endif
-        CblasRowMajor, a, b, (int)p->m, (int)p->n, (int)p->k, p->alpha, p->a, (int)p->stride_a,
-        p->b, (int)p->stride_b, p->add ? 1 : 0, p->c, (int)p->stride_c);
+
+void facet_product_run(const facet_product *product)
+{
+    run(product, FACET_PRECISION_F32);
 }
 
 // A tile of c is one call. On one core of 100 GFLOP/s at full size, tiles of 256 x 512 lose a tenth
@@ -67,10 +90,16 @@ static tiling tiling_of(const facet_product *p)
     return t;
 }
 
+typedef struct products_job {
+    const facet_product *products;
+    facet_precision precision;
+} products_job;
+
 static void tile_item(void *ctx, uint32_t thread, uint64_t item)
 {
     (void)thread;
-    const facet_product *p = *(const facet_product *const *)ctx;
+    const products_job *job = ctx;
+    const facet_product *p = job->products;
     tiling t = tiling_of(p);
     for (; item >= t.count; t = tiling_of(p)) {
         item -= t.count;
@@ -83,13 +112,15 @@ static void tile_item(void *ctx, uint32_t thread, uint64_t item)
     tile.a += p->kind == FACET_PRODUCT_TN ? row : row * p->stride_a;
     tile.b += p->kind == FACET_PRODUCT_NT ? column * p->stride_b : column;
     tile.c += row * p->stride_c + column;
-    facet_product_run(&tile);
+    run(&tile, job->precision);
 }
 
-void facet_products_run(facet_pool *pool, const facet_product *products, uint32_t n)
+void facet_products_run(facet_pool *pool, facet_precision precision, const facet_product *products,
+                        uint32_t n)
 {
     size_t n_tiles = 0;
     for (uint32_t i = 0; i < n; i++)
         n_tiles += tiling_of(&products[i]).count;
-    facet_each(pool, n_tiles, tile_item, &products);
+    products_job job = {products, precision};
+    facet_each(pool, n_tiles, tile_item, &job);
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "train/rows.h"
 
-#include "calib/each.h"
+#include "products/each.h"
 
 #define ITEM_NUMBERS 16384u // numbers of an item: far more than claiming one costs
 #define COLUMNS      16u    // of an item of a sum over rows: one cache line of floats

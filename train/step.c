@@ -3,8 +3,8 @@
 #include "train/step.h"
 
 #include "base/memory.h"
-#include "calib/each.h"
 #include "calib/rotary.h"
+#include "products/each.h"
 #include "train/step_private.h"
 
 #define LOGITS_BYTES  ((size_t)64 << 20) // of the head at a time

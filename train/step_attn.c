@@ -3,7 +3,7 @@
 //
 //     q, k, v = xn W^T + bias; q and k through their norm and rotary
 //     attended from q, k, v (step_heads.c)    y = attended Wo^T + bias
-#include "calib/each.h"
+#include "products/each.h"
 #include "train/step_private.h"
 
 #define ROTARY_TOKENS 32u // of an item
@@ -148,7 +148,6 @@ static void projection_unfinish(const facet_step *step, uint32_t layer, const pr
 
 void facet_step_attn(facet_step *step, uint32_t layer)
 {
-    facet_pool *pool = step->opts.pool;
     const facet_step_block block = block_of(step, layer);
     projection p[PROJECTIONS];
     facet_product in[PROJECTIONS];
@@ -157,14 +156,14 @@ void facet_step_attn(facet_step *step, uint32_t layer)
     for (int i = 0; i < PROJECTIONS; i++)
         in[i] =
             facet_step_forward(step, p[i].weight, step->normed, p[i].norm ? p[i].plain : p[i].y);
-    facet_products_run(pool, in, PROJECTIONS);
+    facet_step_products(step, in, PROJECTIONS);
     for (int i = 0; i < PROJECTIONS; i++)
         projection_finish(step, layer, &p[i]);
     facet_step_heads(step, layer);
     const facet_product out =
         facet_step_forward(step, facet_net_param(step->net, FACET_ROLE_O, layer),
                            step->layers[layer].attended, block.out ? block.out : step->branch);
-    facet_products_run(pool, &out, 1);
+    facet_step_products(step, &out, 1);
     facet_step_block_add(step, &block);
 }
 
@@ -177,11 +176,11 @@ static void inner_back(const facet_step *step, const facet_step_block *block,
     for (int i = 0; i < PROJECTIONS; i++)
         if (facet_step_weight(step, p[i].weight, p[i].y, step->normed, &weights[n])) n++;
     if (n > 0) facet_step_block_norm(step, block);
-    facet_products_run(step->opts.pool, weights, n);
+    facet_step_products(step, weights, n);
     for (int i = 0; i < PROJECTIONS; i++) {
         facet_product input = facet_step_input(step, p[i].weight, p[i].y, step->branch);
         input.add = i > 0;
-        facet_products_run(step->opts.pool, &input, 1);
+        facet_step_products(step, &input, 1);
     }
 }
 
@@ -192,16 +191,15 @@ void facet_step_attn_back(facet_step *step, uint32_t layer)
     const uint32_t inside = ((FACET_PARAM_BIT(FACET_ROLE_FFN_NORM) - 1) &
                              ~(FACET_PARAM_BIT(FACET_ROLE_ATTN_NORM) - 1)) &
                             ~outside;
-    facet_pool *pool = step->opts.pool;
     const facet_step_block block = block_of(step, layer);
     const facet_param *o = facet_net_param(step->net, FACET_ROLE_O, layer);
     const facet_real *dy = facet_step_block_back(step, &block);
     const facet_real *attended = step->layers[layer].attended;
     facet_product product;
-    if (facet_step_weight(step, o, dy, attended, &product)) facet_products_run(pool, &product, 1);
+    if (facet_step_weight(step, o, dy, attended, &product)) facet_step_products(step, &product, 1);
     if (!facet_step_flows(step, block.stage) && !facet_step_trains(step, layer, inside)) return;
     product = facet_step_input(step, o, dy, step->dattended);
-    facet_products_run(pool, &product, 1);
+    facet_step_products(step, &product, 1);
     facet_step_heads_back(step, layer);
     projection p[PROJECTIONS];
     projections_of(step, layer, p);

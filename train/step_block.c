@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What attention and FFN share: the norm before a block, the residual stream after it, and the
 // products with its weights, forward and backward.
-#include "calib/each.h"
+#include "products/each.h"
 #include "train/step_private.h"
 
 bool facet_step_trains(const facet_step *step, uint32_t layer, uint32_t roles)

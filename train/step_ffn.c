@@ -37,13 +37,13 @@ void facet_step_ffn(facet_step *step, uint32_t layer)
                            l->gate),
         facet_step_forward(step, facet_net_param(net, FACET_ROLE_UP, layer), step->normed, l->up),
     };
-    facet_products_run(step->opts.pool, in, FACET_COUNT_OF(in));
+    facet_step_products(step, in, FACET_COUNT_OF(in));
     const facet_gated gated = gated_of(step, layer);
     facet_gated_run(step->opts.pool, &gated);
     const size_t mnk[] = {step->batch->n_tokens, down->cols, down->rows};
     const facet_product out = facet_product_whole(FACET_PRODUCT_NN, mnk, step->wide, down->value,
                                                   block.out ? block.out : step->branch);
-    facet_products_run(step->opts.pool, &out, 1);
+    facet_step_products(step, &out, 1);
     facet_step_block_add(step, &block);
 }
 
@@ -52,7 +52,7 @@ static void down_back(const facet_step *step, const facet_param *down, const fac
 {
     facet_product product;
     if (facet_step_weight(step, down, step->wide, dy, &product))
-        facet_products_run(step->opts.pool, &product, 1);
+        facet_step_products(step, &product, 1);
 }
 
 // From the gradients of gate and up: their weights' gradients, and `branch` = dxn.
@@ -66,12 +66,12 @@ static void inner_back(const facet_step *step, const facet_step_block *block)
     if (gate->grad || up->grad) facet_step_block_norm(step, block);
     if (facet_step_weight(step, gate, l->gate, step->normed, &weights[n])) n++;
     if (facet_step_weight(step, up, l->up, step->normed, &weights[n])) n++;
-    facet_products_run(step->opts.pool, weights, n);
+    facet_step_products(step, weights, n);
     facet_product input = facet_step_input(step, gate, l->gate, step->branch);
-    facet_products_run(step->opts.pool, &input, 1);
+    facet_step_products(step, &input, 1);
     input = facet_step_input(step, up, l->up, step->branch);
     input.add = true;
-    facet_products_run(step->opts.pool, &input, 1);
+    facet_step_products(step, &input, 1);
 }
 
 void facet_step_ffn_back(facet_step *step, uint32_t layer)
@@ -90,7 +90,7 @@ void facet_step_ffn_back(facet_step *step, uint32_t layer)
     const size_t mnk[] = {step->batch->n_tokens, down->rows, down->cols};
     const facet_product inner =
         facet_product_whole(FACET_PRODUCT_NT, mnk, dy, down->value, step->wide);
-    facet_products_run(step->opts.pool, &inner, 1);
+    facet_step_products(step, &inner, 1);
     facet_gated_back(step->opts.pool, &gated);
     down_back(step, down, dy);
     inner_back(step, &block);

@@ -8,7 +8,7 @@
 //
 // Exponentials are vector code only where no sum is carried from one to the next: sums run in LANES
 // interleaved parts over stretches that floats can add up, and on in doubles.
-#include "calib/each.h"
+#include "products/each.h"
 #include "train/step_private.h"
 
 #define LANES   16u
@@ -175,7 +175,7 @@ static void states_back(const chunk *c)
                             .stride_b = d,
                             .stride_c = d};
     }
-    facet_products_run(step->opts.pool, head->products, head->segments);
+    facet_step_products(step, head->products, head->segments);
     chunk job = *c;
     facet_each(step->opts.pool, c->n, states_item, &job);
 }
@@ -201,7 +201,7 @@ static double chunk_run(chunk *c)
     const facet_product logits =
         facet_product_whole(FACET_PRODUCT_NT, (const size_t[]){both, n_vocab, d}, step->head.states,
                             c->head->value, step->head.logits);
-    facet_products_run(step->opts.pool, &logits, 1);
+    facet_step_products(step, &logits, 1);
     facet_each(step->opts.pool, c->n, row_item, c);
     double loss = 0;
     for (uint32_t r = 0; r < c->n; r++)
@@ -215,7 +215,7 @@ static double chunk_run(chunk *c)
             facet_product_whole(FACET_PRODUCT_TN, (const size_t[]){n_vocab, d, c->n},
                                 step->head.logits, step->head.states, c->head->grad);
         weight.add = true;
-        facet_products_run(step->opts.pool, &weight, 1);
+        facet_step_products(step, &weight, 1);
     }
     return loss;
 }

@@ -5,7 +5,7 @@
 // from q and k costs a product of head_dim columns. Backward, with D = sum(dattended * attended):
 //
 //     dS = P (dattended v^T - D)    dq = scale dS k    dk = scale dS^T q    dv = P^T dattended
-#include "calib/each.h"
+#include "products/each.h"
 #include "train/step_private.h"
 
 typedef struct heads_job {

@@ -106,6 +106,13 @@ facet_product facet_step_input(const facet_step *step, const facet_param *w, con
 bool facet_step_weight(const facet_step *step, const facet_param *w, const facet_real *dy,
                        const facet_real *x, facet_product *product);
 
+// Independent products on all threads, in the step's precision.
+static inline void facet_step_products(const facet_step *step, const facet_product *products,
+                                       uint32_t n)
+{
+    facet_products_run(step->opts.pool, step->opts.precision, products, n);
+}
+
 // Every head of every sample: attended from q, k, v; and back from dattended to the gradients of q,
 // k, v in their places.
 void facet_step_heads(const facet_step *step, uint32_t layer);

@@ -59,7 +59,7 @@ static double product_rate(facet_pool *pool, float *a, float *b, float *c)
     const uint32_t n_threads = facet_pool_threads(pool);
     const double begin = seconds_now(n_threads);
     for (int i = 0; i < 20; i++)
-        facet_products_run(pool, &product, 1);
+        facet_products_run(pool, FACET_PRECISION_F32, &product, 1);
     return 20 * 2 * 1.073741824 / (seconds_now(n_threads) - begin);
 }
 

@@ -254,6 +254,41 @@ static void test_singular(void **state)
     facet_moments_fini(&moments);
 }
 
+// Moments of rows rounded to BF16 on threads are those of the rows, but for the rounding.
+static void test_bf16(void **state)
+{
+    (void)state;
+    layer l = layer_new(320, 300, 500, 0.6, 7);
+    facet_moments whole, rounded;
+    facet_pool *pool = NULL;
+    assert_int_equal(facet_pool_new(2, NULL, &pool, NULL), FACET_OK);
+    assert_int_equal(facet_moments_init(&whole, l.n, l.d, NULL, NULL), FACET_OK);
+    assert_int_equal(facet_moments_init(&rounded, l.n, l.d, NULL, NULL), FACET_OK);
+    for (uint32_t first = 0; first < 500; first += 250) {
+        const facet_moments_rows rows = {250, l.z + (size_t)first * (l.n + 1),
+                                         l.y + (size_t)first * l.d};
+        facet_moments_add(&whole, FACET_PART_FIT, &rows);
+        facet_moments_add_bf16(&rounded, FACET_PART_FIT, &rows, pool);
+    }
+    const size_t n = whole.n;
+    const float *a = whole.c[FACET_PART_FIT], *b = rounded.c[FACET_PART_FIT];
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = i; j < n; j++)
+            assert_true(fabs((double)a[i * n + j] - (double)b[i * n + j]) <=
+                        4e-3 * sqrt((double)a[i * n + i] * (double)a[j * n + j]));
+    const double size = sqrt(whole.wanted[FACET_PART_FIT] / whole.d);
+    for (size_t i = 0; i < n * whole.d; i++)
+        assert_true(
+            fabs((double)whole.m[FACET_PART_FIT][i] - (double)rounded.m[FACET_PART_FIT][i]) <=
+            2e-2 * size * sqrt((double)a[i / whole.d * (n + 1)]));
+    assert_true(whole.wanted[FACET_PART_FIT] == rounded.wanted[FACET_PART_FIT]);
+    assert_int_equal(rounded.tokens[FACET_PART_FIT], 500);
+    facet_moments_fini(&whole);
+    facet_moments_fini(&rounded);
+    facet_pool_free(pool);
+    layer_free(&l);
+}
+
 static void test_names(void **state)
 {
     (void)state;
@@ -295,11 +330,12 @@ static void test_out_of_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_methods_rank), cmocka_unit_test(test_judges_unseen),
-        cmocka_unit_test(test_never_worse),  cmocka_unit_test(test_few_tokens),
-        cmocka_unit_test(test_one_token),    cmocka_unit_test(test_exact),
-        cmocka_unit_test(test_damaged),      cmocka_unit_test(test_singular),
-        cmocka_unit_test(test_names),        cmocka_unit_test(test_out_of_memory),
+        cmocka_unit_test(test_methods_rank),  cmocka_unit_test(test_judges_unseen),
+        cmocka_unit_test(test_never_worse),   cmocka_unit_test(test_few_tokens),
+        cmocka_unit_test(test_one_token),     cmocka_unit_test(test_exact),
+        cmocka_unit_test(test_damaged),       cmocka_unit_test(test_singular),
+        cmocka_unit_test(test_bf16),          cmocka_unit_test(test_names),
+        cmocka_unit_test(test_out_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
