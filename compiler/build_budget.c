@@ -18,7 +18,8 @@
 #include "compiler/layer_fit.h"
 #include "compiler/select.h"
 
-enum { budget_tokens = 4096, carried_point = 2 };
+enum { least_tokens = 4096, carried_point = 2 };
+#define MOST_TRAIL ((uint64_t)1 << 30) // bytes of residual streams of all layers
 
 typedef struct survey {
     facet_building *b;
@@ -75,6 +76,15 @@ static facet_status finish(const survey *s, void *stream, uint32_t layer, float 
     return FACET_OK;
 }
 
+// Half of what calibrates: shares are ranked, not fitted.
+static uint64_t survey_tokens(const facet_building *b)
+{
+    const facet_hparams *hp = &b->model->hp;
+    const uint64_t most = MOST_TRAIL / ((uint64_t)hp->n_layers * hp->d_model * sizeof(float));
+    const uint64_t half = facet_build_tokens(b) / 2, wanted = half < most ? half : most;
+    return wanted > least_tokens ? wanted : least_tokens;
+}
+
 static facet_status survey_init(survey *s, facet_err *err)
 {
     facet_building *b = s->b;
@@ -82,7 +92,7 @@ static facet_status survey_init(survey *s, facet_err *err)
     const facet_hparams *hp = &b->model->hp;
     const facet_family_split *split = &b->splits[s->family];
     FACET_TRY(facet_build_samples(&b->families->samples, split->calibrate, split->n_calibrate,
-                                  budget_tokens, b->alloc, &s->samples, &s->n_fit, err));
+                                  survey_tokens(b), b->alloc, &s->samples, &s->n_fit, err));
     facet_build_samples_part(&s->samples, s->n_fit, NULL, &s->judging);
     FACET_TRY(facet_layer_fit_init(&s->fit, b, &s->samples, s->n_fit, err));
     const size_t row = hp->d_model * sizeof(float);

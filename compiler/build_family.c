@@ -8,8 +8,6 @@
 #include "compiler/build_tune.h"
 #include "compiler/weights.h"
 
-enum { default_tokens = 8192 };
-
 typedef struct sink {
     facet_building *b;
     uint32_t family;
@@ -116,8 +114,7 @@ facet_status facet_build_family_write(facet_building *b, uint32_t family, facet_
                                .channels = family_channels,
                                .take = take_layer,
                                .ctx = &s};
-    const uint64_t most =
-        b->opts->calibration_tokens ? b->opts->calibration_tokens : default_tokens;
+    const uint64_t most = facet_build_tokens(b);
     const facet_family_split *split = &b->splits[family];
     char path[4096];
     FACET_TRY(check_texts(b, family, &job.blind, err));

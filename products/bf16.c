@@ -14,6 +14,11 @@ bool facet_bf16_has(void)
     return false;
 }
 
+void facet_bf16_round(uint16_t *dst, const float *x, size_t n)
+{
+    (void)dst, (void)x, (void)n;
+}
+
 void facet_bf16_run(const facet_gemm *gemm)
 {
     facet_gemm_run(gemm, FACET_PRECISION_F32);
@@ -24,8 +29,6 @@ void facet_bf16_run(const facet_gemm *gemm)
 #include <dlfcn.h>
 #include <oneapi/dnnl/dnnl.h>
 #include <pthread.h>
-#include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/attr.h"
@@ -83,7 +86,6 @@ typedef struct onednn {
 } onednn;
 
 static onednn dnn;
-static pthread_key_t scratch_key;
 static pthread_once_t loaded = PTHREAD_ONCE_INIT;
 
 // A function's address by name. The standard has no conversion from the pointer that dlsym gives.
@@ -105,7 +107,6 @@ static void load(void)
     if (!found) return;
     const unsigned wanted = dnnl_cpu_isa_avx512_core_bf16;
     if (((unsigned)dnn.dnnl_get_effective_cpu_isa() & wanted) != wanted) return;
-    if (pthread_key_create(&scratch_key, free) != 0) return;
     dnn.usable = dnn.dnnl_engine_create(&dnn.engine, dnnl_cpu, 0) == dnnl_success;
 }
 
@@ -117,22 +118,11 @@ bool facet_bf16_has(void)
 
 // ---- one panel --------------------------------------------------------------------------------
 
-typedef struct scratch {
+// Operands of the calling thread. Pages of a thread that multiplies nothing are never touched.
+static _Thread_local struct {
     _Alignas(64) uint16_t a[PANEL_M * PANEL_K];
     uint16_t b[PANEL_N * PANEL_K];
 } scratch;
-
-static scratch *scratch_get(void)
-{
-    scratch *s = pthread_getspecific(scratch_key);
-    if (s) return s;
-    s = aligned_alloc(_Alignof(scratch), sizeof *s);
-    if (s && pthread_setspecific(scratch_key, s) != 0) {
-        free(s);
-        return NULL;
-    }
-    return s;
-}
 
 // BF16 of alpha * x, ties to even; NaN stays NaN.
 FACET_TARGET("avx512f,avx512bw,avx512vl")
@@ -146,6 +136,19 @@ static void round_row(uint16_t *restrict dst, const float *restrict x, size_t n,
         const uint32_t nan = bits >> 16 | 0x40u;
         dst[i] = (uint16_t)((bits & 0x7fffffffu) > 0x7f800000u ? nan : rounded);
     }
+}
+
+void facet_bf16_round(uint16_t *dst, const float *x, size_t n)
+{
+    round_row(dst, x, n, 1);
+}
+
+static float widen(uint16_t x)
+{
+    const uint32_t bits = (uint32_t)x << 16;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
 }
 
 static void round_panel(uint16_t *dst, const float *src, size_t rows, size_t columns, size_t stride,
@@ -162,10 +165,10 @@ typedef struct view {
     void *data;
 } view;
 
-static view view_of(size_t rows, size_t columns, bool transposed, void *data)
+static view view_of(size_t rows, size_t columns, bool transposed, void *data, size_t stride)
 {
     return (view){{(dnnl_dim_t)rows, (dnnl_dim_t)columns},
-                  {transposed ? 1 : (dnnl_dim_t)columns, transposed ? (dnnl_dim_t)rows : 1},
+                  {transposed ? 1 : (dnnl_dim_t)stride, transposed ? (dnnl_dim_t)stride : 1},
                   dnnl_bf16,
                   data};
 }
@@ -298,49 +301,71 @@ static size_t least(size_t a, size_t b)
     return a < b ? a : b;
 }
 
-// One panel of c and of the sum in float32: what is left to do when oneDNN cannot.
-static void panel_f32(const facet_gemm *g, const size_t ijk[3], const size_t mnk[3])
+typedef struct place {
+    size_t i, j, k; // of the panel in c and along the sum
+    size_t m, n, depth;
+} place;
+
+static size_t b_at(const facet_gemm *g, size_t j, size_t k)
 {
-    facet_gemm part = *g;
-    part.m = mnk[0], part.n = mnk[1], part.k = mnk[2];
-    part.a += g->a_transposed ? ijk[2] * g->stride_a + ijk[0] : ijk[0] * g->stride_a + ijk[2];
-    part.b += g->b_transposed ? ijk[1] * g->stride_b + ijk[2] : ijk[2] * g->stride_b + ijk[1];
-    part.c += ijk[0] * g->stride_c + ijk[1];
-    part.add = g->add || ijk[2] > 0;
-    facet_gemm_run(&part, FACET_PRECISION_F32);
+    return g->b_transposed ? j * g->stride_b + k : k * g->stride_b + j;
+}
+
+// What is left to do when oneDNN cannot: one panel, one number at a time.
+static void panel_plain(const facet_gemm *g, const place *p, const view *a, const view *b)
+{
+    const uint16_t *const as = a->data, *const bs = b->data;
+    for (size_t i = 0; i < p->m; i++)
+        for (size_t j = 0; j < p->n; j++) {
+            float *c = &g->c[(p->i + i) * g->stride_c + p->j + j];
+            float sum = g->add || p->k > 0 ? *c : 0;
+            for (size_t k = 0; k < p->depth; k++)
+                sum += widen(as[i * (size_t)a->strides[0] + k * (size_t)a->strides[1]]) *
+                       widen(bs[k * (size_t)b->strides[0] + j * (size_t)b->strides[1]]);
+            *c = sum;
+        }
+}
+
+static view b_view(const facet_gemm *g, const place *p)
+{
+    if (g->b_rounded) {
+        // oneDNN's views are not const; it only reads this one.
+        uint16_t *data;
+        const uint16_t *const rounded = g->b_rounded + b_at(g, p->j, p->k);
+        memcpy(&data, &rounded, sizeof data);
+        return view_of(p->depth, p->n, g->b_transposed, data, g->stride_b);
+    }
+    const size_t rows = g->b_transposed ? p->n : p->depth;
+    const size_t columns = g->b_transposed ? p->depth : p->n;
+    round_panel(scratch.b, g->b + b_at(g, p->j, p->k), rows, columns, g->stride_b, 1);
+    return view_of(p->depth, p->n, g->b_transposed, scratch.b, columns);
 }
 
 // All columns of c for rows i.. of it and k.. of the sum.
-static void rows_run(const facet_gemm *g, size_t i, size_t k, scratch *s)
+static void rows_run(const facet_gemm *g, size_t i, size_t k)
 {
-    const size_t m = least(g->m - i, PANEL_M), depth = least(g->k - k, PANEL_K);
-    if (g->a_transposed)
-        round_panel(s->a, g->a + k * g->stride_a + i, depth, m, g->stride_a, g->alpha);
-    else
-        round_panel(s->a, g->a + i * g->stride_a + k, m, depth, g->stride_a, g->alpha);
-    for (size_t j = 0; j < g->n; j += PANEL_N) {
-        const size_t n = least(g->n - j, PANEL_N);
-        if (g->b_transposed)
-            round_panel(s->b, g->b + j * g->stride_b + k, n, depth, g->stride_b, 1);
-        else
-            round_panel(s->b, g->b + k * g->stride_b + j, depth, n, g->stride_b, 1);
+    place p = {.i = i, .k = k, .m = least(g->m - i, PANEL_M), .depth = least(g->k - k, PANEL_K)};
+    const size_t a_rows = g->a_transposed ? p.depth : p.m;
+    const size_t a_columns = g->a_transposed ? p.m : p.depth;
+    const size_t a_at = g->a_transposed ? k * g->stride_a + i : i * g->stride_a + k;
+    round_panel(scratch.a, g->a + a_at, a_rows, a_columns, g->stride_a, g->alpha);
+    for (p.j = 0; p.j < g->n; p.j += PANEL_N) {
+        p.n = least(g->n - p.j, PANEL_N);
         const view views[VIEWS] = {
-            view_of(m, depth, g->a_transposed, s->a),
-            view_of(depth, n, g->b_transposed, s->b),
-            {{(dnnl_dim_t)m, (dnnl_dim_t)n},
+            view_of(p.m, p.depth, g->a_transposed, scratch.a, a_columns),
+            b_view(g, &p),
+            {{(dnnl_dim_t)p.m, (dnnl_dim_t)p.n},
              {(dnnl_dim_t)g->stride_c, 1},
              dnnl_f32,
-             g->c + i * g->stride_c + j},
+             g->c + i * g->stride_c + p.j},
         };
-        if (!panel_run(views, g->add || k > 0))
-            panel_f32(g, (const size_t[]){i, j, k}, (const size_t[]){m, n, depth});
+        if (!panel_run(views, g->add || k > 0)) panel_plain(g, &p, &views[VIEW_A], &views[VIEW_B]);
     }
 }
 
 void facet_bf16_run(const facet_gemm *g)
 {
-    scratch *s = facet_bf16_has() ? scratch_get() : NULL;
-    if (!s) {
+    if (!facet_bf16_has()) {
         facet_gemm_run(g, FACET_PRECISION_F32);
         return;
     }
@@ -348,7 +373,7 @@ void facet_bf16_run(const facet_gemm *g)
     dnn.omp_set_num_threads(1);
     for (size_t k = 0; k < g->k; k += PANEL_K)
         for (size_t i = 0; i < g->m; i += PANEL_M)
-            rows_run(g, i, k, s);
+            rows_run(g, i, k);
     dnn.omp_set_num_threads(threads);
 }
 

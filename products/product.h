@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 typedef enum facet_precision { FACET_PRECISION_F32, FACET_PRECISION_BF16 } facet_precision;
 
@@ -19,17 +20,21 @@ typedef struct facet_gemm {
     size_t m, n, k; // any may be 0
     float alpha;
     const float *a, *b;
+    const uint16_t
+        *b_rounded; // BF16 in place of b, for BF16 products where facet_bf16_has(); or NULL
     float *c;
     size_t stride_a, stride_b, stride_c;
 } facet_gemm;
 
 // Any value is allowed in the operands; BF16 keeps NaN and infinities. Panels that oneDNN fails to
-// multiply, for want of memory, are made in float32, which is only more exact.
+// multiply, for want of memory, are multiplied by plain loops.
 void facet_gemm_run(const facet_gemm *gemm, facet_precision precision);
 
 // Whether products of BF16 are to be had in this process; the first call loads oneDNN. Without
 // them both precisions are float32.
 bool facet_bf16_has(void);
+// dst (n) = x (n) rounded to BF16, ties to even; only where facet_bf16_has().
+void facet_bf16_round(uint16_t *dst, const float *x, size_t n);
 // The product by panels of BF16; for facet_gemm_run.
 void facet_bf16_run(const facet_gemm *gemm);
 

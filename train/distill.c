@@ -376,6 +376,7 @@ static facet_status net_init(distill *d, facet_err *err)
     }
     const facet_vectors *own = d->data->own;
     const facet_net_opts opts = {.custom = custom,
+                                 .precision = d->opts->precision,
                                  .vectors = own,
                                  .train = FACET_PARAM_DOWN_BOTH | (own ? own->roles : 0),
                                  .pool = d->pool,
@@ -409,7 +410,6 @@ static facet_status buffers_init(distill *d, facet_err *err)
     const facet_step_opts step = {.max_tokens = d->max_tokens,
                                   .longest = longest,
                                   .distill = true,
-                                  .precision = d->opts->precision,
                                   .pool = d->pool,
                                   .alloc = alloc};
     facet_adam_opts adam = FACET_ADAM_OPTS_DEFAULT;

@@ -28,6 +28,17 @@ typedef struct fill_job {
     float *lanes; // (threads, ROWS, columns of the source)
 } fill_job;
 
+// Numbers first.. of a parameter.
+static void put(const facet_param *param, size_t first, const float *from, size_t n)
+{
+    if (param->rounded) {
+        facet_bf16_round(param->rounded + first, from, n);
+        return;
+    }
+    for (size_t i = 0; i < n; i++)
+        param->value[first + i] = (facet_real)from[i];
+}
+
 static void fill_item(void *ctx, uint32_t thread, uint64_t item)
 {
     const fill_job *job = ctx;
@@ -40,22 +51,18 @@ static void fill_item(void *ctx, uint32_t thread, uint64_t item)
         const size_t row = job->kept && !job->transposed ? job->kept[first + r] : first + r;
         facet_tensor_row(job->tensor, row, lane + r * columns);
     }
-    if (job->transposed) {
-        for (size_t i = 0; i < param->rows; i++)
-            for (size_t r = 0; r < n; r++)
-                param->value[i * param->cols + first + r] =
-                    (facet_real)lane[r * columns + (job->kept ? job->kept[i] : i)];
-        return;
+    if (!job->transposed) put(param, first * columns, lane, n * columns);
+    for (size_t i = 0; job->transposed && i < param->rows; i++) {
+        float row[ROWS];
+        for (size_t r = 0; r < n; r++)
+            row[r] = lane[r * columns + (job->kept ? job->kept[i] : i)];
+        put(param, i * param->cols + first, row, n);
     }
-    for (size_t i = 0; i < n * columns; i++)
-        param->value[first * columns + i] = (facet_real)lane[i];
 }
 
 static void fill_floats(facet_param *param, const float *values)
 {
-    const size_t n = facet_param_size(param);
-    for (size_t i = 0; values && i < n; i++)
-        param->value[i] = (facet_real)values[i];
+    if (values) put(param, 0, values, facet_param_size(param));
 }
 
 // The caller's values of a parameter, or NULL.
@@ -95,6 +102,11 @@ static void fill(const facet_net_opts *opts, const facet_model *model, facet_par
     facet_each(opts->pool, (n_rows + ROWS - 1) / ROWS, fill_item, &job);
 }
 
+static bool is_matrix(uint32_t role)
+{
+    return role != FACET_PARAM_DOWN_BIAS && !(FACET_ROLES_VECTOR & FACET_PARAM_BIT(role));
+}
+
 // ---- the list ---------------------------------------------------------------------------------
 
 // Adds the parameter of a role if the model, or the caller, has it.
@@ -123,10 +135,15 @@ static facet_status param_add(facet_net *net, const facet_model *model, const fa
     *own = param;
     const bool in_model = role == FACET_ROLE_TOKEN_EMBD && !model->tied && !trained;
     if (in_model) return FACET_OK;
-    own->value = facet_mem_new_aligned(net->alloc, param.rows, param.cols * sizeof *own->value);
+    const bool rounded =
+        opts->precision == FACET_PRECISION_BF16 && facet_bf16_has() && !trained && is_matrix(role);
+    if (rounded)
+        own->rounded = facet_mem_new_aligned(net->alloc, param.rows, param.cols * sizeof(uint16_t));
+    else
+        own->value = facet_mem_new_aligned(net->alloc, param.rows, param.cols * sizeof *own->value);
     if (trained)
         own->grad = facet_mem_new_aligned(net->alloc, param.rows, param.cols * sizeof *own->grad);
-    if (!own->value || (trained && !own->grad))
+    if ((!own->value && !own->rounded) || (trained && !own->grad))
         return facet_fail_memory(err, facet_param_size(&param) * sizeof *own->value);
     if (trained) net->n_trained += facet_param_size(&param);
     return FACET_OK;
@@ -157,7 +174,8 @@ static facet_status values_load(facet_net *net, const facet_model *model,
     float *lanes = facet_mem_new_aligned(net->alloc, n, sizeof *lanes);
     if (!lanes) return facet_fail_memory(err, n * sizeof *lanes);
     for (uint32_t i = 0; i < net->n_params; i++)
-        if (net->params[i].value) fill(opts, model, &net->params[i], lanes);
+        if (net->params[i].value || net->params[i].rounded)
+            fill(opts, model, &net->params[i], lanes);
     facet_mem_free_aligned(net->alloc, lanes);
     return FACET_OK;
 }
@@ -182,6 +200,7 @@ facet_status facet_net_new(const facet_model *model, const facet_net_opts *opts,
     if (!net) return facet_fail_memory(err, sizeof *net);
     net->alloc = opts->alloc;
     net->hp = model->hp;
+    net->precision = opts->precision;
     net->rope_factors = model->rope_factors;
     net->embed = facet_model_tensor(model, FACET_ROLE_TOKEN_EMBD, 0);
     const facet_status status = net_build(net, model, opts, err);
@@ -198,6 +217,7 @@ void facet_net_free(facet_net *net)
     if (!net) return;
     for (uint32_t i = 0; i < net->n_params; i++) {
         facet_mem_free_aligned(net->alloc, net->params[i].value);
+        facet_mem_free_aligned(net->alloc, net->params[i].rounded);
         facet_mem_free_aligned(net->alloc, net->params[i].grad);
     }
     facet_mem_free(net->alloc, net->params);

@@ -21,7 +21,8 @@
 typedef struct facet_param {
     uint32_t role, layer; // layer 0 where the role has none
     uint32_t rows, cols;  // gains and biases: one row; down: (n_kept, d_model), by channel
-    facet_real *value;    // gains with their offset added
+    facet_real *value;    // gains with their offset added; NULL: `rounded`, or rows of the model
+    uint16_t *rounded;    // BF16, of frozen matrices for products of BF16; NULL: `value`
     facet_real *grad;     // NULL: frozen
 } facet_param;
 
@@ -37,14 +38,16 @@ typedef struct facet_net_opts {
     const facet_ffn_custom *custom;
     // Vectors to start from in place of the model's, or NULL.
     const facet_vectors *vectors;
-    uint32_t train;   // roles that get gradients, FACET_PARAM_BIT
-    facet_pool *pool; // for the time of the call
+    uint32_t train;            // roles that get gradients, FACET_PARAM_BIT
+    facet_precision precision; // of the products that the net is for
+    facet_pool *pool;          // for the time of the call
     const facet_alloc *alloc;
 } facet_net_opts;
 
 typedef struct facet_net {
     const facet_alloc *alloc;
     facet_hparams hp;
+    facet_precision precision; // of products with weights; attention and norms are F32
     const float *rope_factors; // borrowed from the model, or NULL
     // Rows of an embedding that is neither trained nor the head stay in the model: it would be the
     // largest matrix and a batch reads few of its rows. Borrowed; its parameter has no value.

@@ -51,6 +51,7 @@ static void run(const facet_product *p, facet_precision precision)
                              .alpha = p->alpha,
                              .a = p->a,
                              .b = p->b,
+                             .b_rounded = p->b_rounded,
                              .c = p->c,
                              .stride_a = p->stride_a,
                              .stride_b = p->stride_b,
@@ -110,7 +111,11 @@ static void tile_item(void *ctx, uint32_t thread, uint64_t item)
     tile.m = p->m - row < t.rows ? p->m - row : t.rows;
     tile.n = p->n - column < t.columns ? p->n - column : t.columns;
     tile.a += p->kind == FACET_PRODUCT_TN ? row : row * p->stride_a;
-    tile.b += p->kind == FACET_PRODUCT_NT ? column * p->stride_b : column;
+    const size_t b_at = p->kind == FACET_PRODUCT_NT ? column * p->stride_b : column;
+    if (p->b_rounded)
+        tile.b_rounded += b_at;
+    else
+        tile.b += b_at;
     tile.c += row * p->stride_c + column;
     run(&tile, job->precision);
 }

@@ -36,6 +36,7 @@ typedef struct facet_product {
     size_t m, n, k; // any may be 0
     facet_real alpha;
     const facet_real *a, *b;
+    const uint16_t *b_rounded; // in place of b (products/product.h), or NULL
     facet_real *c;
     size_t stride_a, stride_b, stride_c;
 } facet_product;

@@ -13,12 +13,11 @@
 typedef struct facet_step facet_step;
 
 typedef struct facet_step_opts {
-    uint32_t max_tokens;       // of a batch
-    uint32_t longest;          // tokens of a sample with its prompt, at most max_tokens
-    bool distill;              // batches have a teacher
-    size_t logits_bytes;       // logits in memory at a time; 0: 64 MiB
-    facet_precision precision; // of products with weights; attention and gradients of heads are F32
-    facet_pool *pool;          // borrowed until free
+    uint32_t max_tokens; // of a batch
+    uint32_t longest;    // tokens of a sample with its prompt, at most max_tokens
+    bool distill;        // batches have a teacher
+    size_t logits_bytes; // logits in memory at a time; 0: 64 MiB
+    facet_pool *pool;    // borrowed until free
     const facet_alloc *alloc;
 } facet_step_opts;
 

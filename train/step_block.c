@@ -100,18 +100,26 @@ void facet_step_block_input(const facet_step *step, const facet_step_block *bloc
         facet_norm_back(step->opts.pool, &norm, step->branch, step->dx, true);
 }
 
+facet_product facet_step_by(facet_product_kind kind, const size_t mnk[3], const facet_real *a,
+                            const facet_param *w, facet_real *c)
+{
+    facet_product product = facet_product_whole(kind, mnk, a, w->value, c);
+    product.b_rounded = w->rounded;
+    return product;
+}
+
 facet_product facet_step_forward(const facet_step *step, const facet_param *w, const facet_real *x,
                                  facet_real *y)
 {
     const size_t mnk[] = {step->batch->n_tokens, w->rows, w->cols};
-    return facet_product_whole(FACET_PRODUCT_NT, mnk, x, w->value, y);
+    return facet_step_by(FACET_PRODUCT_NT, mnk, x, w, y);
 }
 
 facet_product facet_step_input(const facet_step *step, const facet_param *w, const facet_real *dy,
                                facet_real *dx)
 {
     const size_t mnk[] = {step->batch->n_tokens, w->cols, w->rows};
-    return facet_product_whole(FACET_PRODUCT_NN, mnk, dy, w->value, dx);
+    return facet_step_by(FACET_PRODUCT_NN, mnk, dy, w, dx);
 }
 
 bool facet_step_weight(const facet_step *step, const facet_param *w, const facet_real *dy,

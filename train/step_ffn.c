@@ -41,8 +41,8 @@ void facet_step_ffn(facet_step *step, uint32_t layer)
     const facet_gated gated = gated_of(step, layer);
     facet_gated_run(step->opts.pool, &gated);
     const size_t mnk[] = {step->batch->n_tokens, down->cols, down->rows};
-    const facet_product out = facet_product_whole(FACET_PRODUCT_NN, mnk, step->wide, down->value,
-                                                  block.out ? block.out : step->branch);
+    const facet_product out = facet_step_by(FACET_PRODUCT_NN, mnk, step->wide, down,
+                                            block.out ? block.out : step->branch);
     facet_step_products(step, &out, 1);
     facet_step_block_add(step, &block);
 }
@@ -88,8 +88,7 @@ void facet_step_ffn_back(facet_step *step, uint32_t layer)
         return;
     }
     const size_t mnk[] = {step->batch->n_tokens, down->rows, down->cols};
-    const facet_product inner =
-        facet_product_whole(FACET_PRODUCT_NT, mnk, dy, down->value, step->wide);
+    const facet_product inner = facet_step_by(FACET_PRODUCT_NT, mnk, dy, down, step->wide);
     facet_step_products(step, &inner, 1);
     facet_gated_back(step->opts.pool, &gated);
     down_back(step, down, dy);

@@ -169,7 +169,8 @@ static void states_back(const chunk *c)
                             .k = n_vocab - first < segment ? n_vocab - first : segment,
                             .alpha = 1,
                             .a = head->logits + first,
-                            .b = c->head->value + first * d,
+                            .b = c->head->value ? c->head->value + first * d : NULL,
+                            .b_rounded = c->head->rounded ? c->head->rounded + first * d : NULL,
                             .c = head->partial + (size_t)s * head->rows * d,
                             .stride_a = n_vocab,
                             .stride_b = d,
@@ -198,9 +199,8 @@ static double chunk_run(chunk *c)
     const size_t d = c->head->cols, n_vocab = c->head->rows;
     const size_t both = (step->batch->teacher ? 2 : 1) * (size_t)c->n;
     states_gather(c);
-    const facet_product logits =
-        facet_product_whole(FACET_PRODUCT_NT, (const size_t[]){both, n_vocab, d}, step->head.states,
-                            c->head->value, step->head.logits);
+    const facet_product logits = facet_step_by(FACET_PRODUCT_NT, (const size_t[]){both, n_vocab, d},
+                                               step->head.states, c->head, step->head.logits);
     facet_step_products(step, &logits, 1);
     facet_each(step->opts.pool, c->n, row_item, c);
     double loss = 0;

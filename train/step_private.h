@@ -97,6 +97,9 @@ const facet_real *facet_step_block_back(const facet_step *step, const facet_step
 // dx += what `branch`, the gradient of the block's normed input, comes to; the gain gets its own.
 void facet_step_block_input(const facet_step *step, const facet_step_block *block);
 
+// A product of whole matrices, the second one a parameter.
+facet_product facet_step_by(facet_product_kind kind, const size_t mnk[3], const facet_real *a,
+                            const facet_param *w, facet_real *c);
 // A product of a stage with a weight: y (tokens, rows) = x W^T, or dx (tokens, cols) (+)= dy W.
 facet_product facet_step_forward(const facet_step *step, const facet_param *w, const facet_real *x,
                                  facet_real *y);
@@ -110,7 +113,7 @@ bool facet_step_weight(const facet_step *step, const facet_param *w, const facet
 static inline void facet_step_products(const facet_step *step, const facet_product *products,
                                        uint32_t n)
 {
-    facet_products_run(step->opts.pool, step->opts.precision, products, n);
+    facet_products_run(step->opts.pool, step->net->precision, products, n);
 }
 
 // Every head of every sample: attended from q, k, v; and back from dattended to the gradients of q,

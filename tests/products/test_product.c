@@ -133,6 +133,31 @@ static void test_not_finite(void **state)
     }
 }
 
+// An operand that is given rounded is the one that would have been rounded here.
+static void test_rounded(void **state)
+{
+    (void)state;
+    if (!facet_bf16_has()) skip();
+    for (int transposes = 0; transposes < 4; transposes++) {
+        const size_t mnk[] = {270, 530, 1040};
+        operands plain = operands_new(mnk, transposes, true, 1);
+        operands given = operands_new(mnk, transposes, true, 1);
+        const facet_gemm *g = &plain.gemm;
+        const size_t rows = g->b_transposed ? g->n : g->k, n = rows * g->stride_b;
+        uint16_t *rounded = malloc(n * sizeof *rounded);
+        facet_bf16_round(rounded, plain.b, n);
+        given.gemm.b = NULL;
+        given.gemm.b_rounded = rounded;
+        facet_gemm_run(g, FACET_PRECISION_BF16);
+        facet_gemm_run(&given.gemm, FACET_PRECISION_BF16);
+        for (size_t i = 0; i < g->m * g->stride_c; i++)
+            assert_true(fabs((double)(plain.c[i] - given.c[i])) < 1e-3);
+        free(rounded);
+        operands_free(&plain);
+        operands_free(&given);
+    }
+}
+
 // ---- on threads -------------------------------------------------------------------------------
 
 static void run_item(void *ctx, uint32_t thread, uint64_t item)
@@ -167,9 +192,8 @@ static void test_threads(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_f32),
-        cmocka_unit_test(test_bf16),
-        cmocka_unit_test(test_not_finite),
+        cmocka_unit_test(test_f32),        cmocka_unit_test(test_bf16),
+        cmocka_unit_test(test_not_finite), cmocka_unit_test(test_rounded),
         cmocka_unit_test(test_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

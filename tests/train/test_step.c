@@ -313,6 +313,41 @@ static void test_threads(void **state)
     }
 }
 
+// Weights that are frozen and operands of BF16: the same loss and direction, but for the rounding.
+static void test_bf16(void **state)
+{
+    (void)state;
+    for (int kind = 0; kind < FACET_MEMORY_COUNT; kind++) {
+        facet_model *model = facet_memory_model_new((facet_memory_kind)kind, 8);
+        double loss[2], products[3] = {0};
+        world w[2];
+        for (int i = 0; i < 2; i++) {
+            const facet_net_opts opts = {.custom = pruned,
+                                         .train = FACET_PARAM_DOWN_BOTH,
+                                         .precision =
+                                             i ? FACET_PRECISION_BF16 : FACET_PRECISION_F32};
+            assert_int_equal(world_init(&w[i], model, &opts, 2, NULL), FACET_OK);
+            facet_batch batch = batch_of(true);
+            batch.backward = true;
+            assert_int_equal(facet_step_run(w[i].step, &batch, &loss[i], NULL), FACET_OK);
+        }
+        assert_true(fabs(loss[1] / loss[0] - 1) < 5e-3);
+        for (uint32_t i = 0; i < w[0].net->n_params; i++) {
+            const facet_param *a = &w[0].net->params[i], *b = &w[1].net->params[i];
+            assert_true(!facet_bf16_has() || !b->grad == !b->value || b->rows == 1);
+            for (size_t j = 0; a->grad && j < facet_param_size(a); j++) {
+                products[0] += (double)a->grad[j] * (double)b->grad[j];
+                products[1] += (double)a->grad[j] * (double)a->grad[j];
+                products[2] += (double)b->grad[j] * (double)b->grad[j];
+            }
+        }
+        assert_true(products[0] > 0.999 * sqrt(products[1] * products[2]));
+        for (int i = 0; i < 2; i++)
+            world_fini(&w[i]);
+        facet_memory_model_free(model);
+    }
+}
+
 static void test_refusals(void **state)
 {
     (void)state;
@@ -407,10 +442,15 @@ static void test_exp(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_against_stream), cmocka_unit_test(test_divergence),
-        cmocka_unit_test(test_prompts),        cmocka_unit_test(test_text),
-        cmocka_unit_test(test_threads),        cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_memory),         cmocka_unit_test(test_exp),
+        cmocka_unit_test(test_against_stream),
+        cmocka_unit_test(test_divergence),
+        cmocka_unit_test(test_prompts),
+        cmocka_unit_test(test_text),
+        cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_bf16),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_exp),
     };
     return cmocka_run_group_tests(tests, inputs_fill, NULL);
 }
