@@ -3,9 +3,9 @@
 // what a run wins. Run by hand, with B a build directory:
 //
 //     cc -std=c17 -O2 -D_POSIX_C_SOURCE=200809L -I. -Iinclude tests/bench/distill.c
-//         B/libfacet_{train,compiler,calib,runtime,model,kernels,cache,base}.a
+//         B/libfacet_{train,compiler,calib,products,runtime,model,kernels,cache,base}.a
 //         -llapacke -lopenblas -lxxhash -lcjson -lpcre2-8 -lm -lpthread -ldl -o bench_distill
-//     bench_distill speed MODEL KEEP [BATCH TOKENS] [THREADS]
+//     bench_distill speed MODEL KEEP [BATCH TOKENS] [THREADS] [f32|bf16]
 //     bench_distill run MODEL FAMILIES NAME KEEP REFIT TOKENS EPOCHS RATE[,RATE...] [BATCH
 //     TOKENS]
 //
@@ -52,14 +52,15 @@ static double seconds_now(uint32_t n_threads)
 }
 
 // GFLOP/s of products of 1024 x 1024 x 1024 on all threads of the pool.
-static double product_rate(facet_pool *pool, float *a, float *b, float *c)
+static double product_rate(facet_pool *pool, facet_precision precision, float *a, float *b,
+                           float *c)
 {
     const size_t mnk[] = {1024, 1024, 1024};
     const facet_product product = facet_product_whole(FACET_PRODUCT_NT, mnk, a, b, c);
     const uint32_t n_threads = facet_pool_threads(pool);
     const double begin = seconds_now(n_threads);
     for (int i = 0; i < 20; i++)
-        facet_products_run(pool, FACET_PRECISION_F32, &product, 1);
+        facet_products_run(pool, precision, &product, 1);
     return 20 * 2 * 1.073741824 / (seconds_now(n_threads) - begin);
 }
 
@@ -86,6 +87,8 @@ static int speed(int argc, char **argv)
     check(facet_model_open(argv[2], NULL, &model, &err), &err);
     const uint32_t n_tokens = argc > 4 ? (uint32_t)atoi(argv[4]) : 1024, length = 256;
     const uint32_t n_threads = argc > 5 ? (uint32_t)atoi(argv[5]) : facet_cores();
+    const facet_precision precision =
+        argc > 6 && strcmp(argv[6], "bf16") == 0 ? FACET_PRECISION_BF16 : FACET_PRECISION_F32;
     const uint32_t n_kept = (uint32_t)(atof(argv[3]) * model->hp.d_ff);
     uint32_t *kept = calloc(n_kept, sizeof *kept), *tokens = calloc(n_tokens, sizeof *tokens);
     uint32_t *lengths = calloc(n_tokens, sizeof *lengths);
@@ -102,6 +105,7 @@ static int speed(int argc, char **argv)
     check(facet_net_new(model,
                         &(facet_net_opts){.custom = custom,
                                           .train = FACET_PARAM_DOWN_BOTH | FACET_OWN_ROLES,
+                                          .precision = precision,
                                           .pool = pool},
                         &net, &err),
           &err);
@@ -132,7 +136,8 @@ static int speed(int argc, char **argv)
     const double gflop = step_gflop(net, n_tokens, length);
     for (int round = 0; round < 3; round++) {
         double loss;
-        const double peak = product_rate(pool, square, square + (1 << 20), square + (2 << 20));
+        const double peak =
+            product_rate(pool, precision, square, square + (1 << 20), square + (2 << 20));
         const double begin = seconds_now(n_threads);
         facet_net_zero(net);
         check(facet_step_run(step, &batch, &loss, &err), &err);
