@@ -160,8 +160,10 @@ static facet_status group_run(predict_job *job, facet_err *err)
 {
     const facet_report report = {
         .ctx = job, .progress = group_progress, .cancelled = group_cancelled};
-    const facet_stream_opts opts = {
-        .n_threads = job->opts->n_threads, .alloc = job->opts->alloc, .report = &report};
+    const facet_stream_opts opts = {.n_threads = job->opts->n_threads,
+                                    .precision = job->opts->precision,
+                                    .alloc = job->opts->alloc,
+                                    .report = &report};
     facet_stream *stream;
     FACET_TRY(facet_stream_new(job->model, &job->group, &opts, &stream, err));
     const facet_status status = layers_run(job, stream, err);

@@ -7,6 +7,7 @@
 #include "base/report.h"
 #include "model/model.h"
 #include "model/samples.h"
+#include "products/product.h"
 
 typedef enum facet_predictor {
     FACET_PREDICT_STATS,  // GRIFFIN: s_j, with s_j^2 = sum_t (z_tj / ||z_t||)^2
@@ -28,6 +29,7 @@ typedef struct facet_predict_opts {
     facet_predictor predictor;
     uint64_t seed; // RANDOM
     uint32_t n_threads;
+    facet_precision precision; // of products with weights (calib/stream.h)
     const facet_alloc *alloc;
     const facet_report *report;
     const facet_predict_memory *memory; // NULL: none

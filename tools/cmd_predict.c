@@ -4,6 +4,7 @@
 
 static const facet_option options[] = {
     FACET_STEPS_PREDICT_ROWS,
+    FACET_STEPS_PRECISION_ROW,
     FACET_STEPS_KEEP_ROW,
     FACET_STEPS_SEED_ROW,
     FACET_STEPS_OUTPUT_ROWS("OUT.masks"),

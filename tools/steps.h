@@ -73,6 +73,12 @@ extern const facet_steps_opts facet_steps_defaults;
     FACET_OPT_TEXT("--families", NULL, FACET_STEPS_FIELD(families), "K|auto|label",                \
                    "How many, or one a task (label when every task has a name, else auto).")
 
+#define FACET_STEPS_PRECISION_ROW                                                                  \
+    FACET_OPT_CHOICE("--precision", FACET_STEPS_FIELD(precision), "auto|f32|bf16",                 \
+                     "Of large products of statistics, refit and tuning; bf16 takes about half "   \
+                     "the time and needs oneDNN and a CPU that has it (auto: bf16 where it is to " \
+                     "be had).")
+
 #define FACET_STEPS_REPAIR_ROWS                                                                    \
     FACET_OPT_CHOICE("--budget", FACET_STEPS_FIELD(budget), "uniform|global",                      \
                      "The same share of every layer, or moved to where it helps most (uniform)."), \
@@ -85,10 +91,7 @@ extern const facet_steps_opts facet_steps_defaults;
         FACET_OPT_CHOICE("--refit-target", FACET_STEPS_FIELD(refit_target), "auto|layer|residual", \
                          "What a refit aims at: the layer's own output, or dense's residual "      \
                          "stream behind it (auto: residual where the model allows it)."),          \
-        FACET_OPT_CHOICE(                                                                          \
-            "--precision", FACET_STEPS_FIELD(precision), "auto|f32|bf16",                          \
-            "Of the products of refit and tuning; bf16 takes about half the time and "             \
-            "needs oneDNN and a CPU that has it (auto: bf16 where it is to be had)."),             \
+        FACET_STEPS_PRECISION_ROW,                                                                 \
         FACET_OPT_CHOICE("--prefill", FACET_STEPS_FIELD(prefill), "family|dense",                  \
                          "Who will read the prompts; with dense a family is made, and proved, to " \
                          "answer behind dense's reading (family)."),                               \
@@ -137,6 +140,9 @@ typedef facet_status facet_steps_fn(facet_tool *tool, const facet_steps_opts *op
                                     const facet_strings *args, cJSON *doc, facet_err *err);
 facet_status facet_steps_run(facet_tool *tool, const facet_steps_opts *opts,
                              const facet_strings *args, facet_steps_fn *step, facet_err *err);
+
+// tool->precision, from --precision and what this machine has.
+facet_status facet_steps_precision(facet_tool *tool, const facet_steps_opts *opts, facet_err *err);
 
 // Tasks to scores and masks; what is finished goes into `partial`, which may be NULL. Free *out
 // with facet_mask_set_fini.

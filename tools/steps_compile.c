@@ -199,16 +199,6 @@ static facet_status parse_repair(const facet_steps_opts *opts, facet_build_opts 
     return FACET_OK;
 }
 
-static facet_status find_precision(facet_tool *tool, const char *name, facet_err *err)
-{
-    const bool has = strcmp(name, "f32") != 0 && facet_bf16_has();
-    tool->precision = has ? FACET_PRECISION_BF16 : FACET_PRECISION_F32;
-    if (has || strcmp(name, "bf16") != 0) return FACET_OK;
-    return facet_fail(
-        err, FACET_UNSUPPORTED,
-        "--precision bf16: needs a CPU with AVX512-BF16 and oneDNN (libdnnl); use f32");
-}
-
 facet_status facet_steps_build(facet_tool *tool, const facet_steps_opts *opts,
                                const facet_model *model, const facet_family_set *families,
                                facet_build_result *result, cJSON *doc, facet_err *err)
@@ -218,7 +208,7 @@ facet_status facet_steps_build(facet_tool *tool, const facet_steps_opts *opts,
     facet_cache *cache = NULL;
     facet_scores scores = {0};
     FACET_TRY(check_model(tool, model, families, err));
-    FACET_TRY(find_precision(tool, opts->precision, err));
+    FACET_TRY(facet_steps_precision(tool, opts, err));
     FACET_TRY(facet_targets_find(tool, opts->target, &targets, err));
     if (targets.n > 0) {
         FACET_TRY(facet_cc_find(tool->env.compiler, &cc, err));

@@ -105,8 +105,9 @@ static facet_status digest_work(const facet_tool *tool, const facet_steps_opts *
     FACET_TRY(facet_targets_find(tool, "native", &targets, err));
     facet_text_init(&text, NULL);
     facet_status status = facet_dense_recipe(tool, model, &targets, NULL, &text, err);
-    facet_text_add(&text, "predictor %s\ncontinue %llu\nthreads %u\n", opts->predictor,
-                   (unsigned long long)opts->n_continue, tool->n_threads);
+    facet_text_add(&text, "predictor %s\ncontinue %llu\nthreads %u\nprecision %d\n",
+                   opts->predictor, (unsigned long long)opts->n_continue, tool->n_threads,
+                   (int)tool->precision);
     for (size_t i = 0; i < tasks->n; i++) {
         facet_text_add(&text, "%d %u\n", tasks->items[i].open, tasks->items[i].n);
         facet_text_put(&text, (const char *)tasks->items[i].ids,
@@ -179,13 +180,26 @@ static void keep(void *ctx, const float *scores, size_t n)
     facet_partial_put(ctx, scores, n * sizeof *scores);
 }
 
+facet_status facet_steps_precision(facet_tool *tool, const facet_steps_opts *opts, facet_err *err)
+{
+    const char *name = opts->precision;
+    const bool has = strcmp(name, "f32") != 0 && facet_bf16_has();
+    tool->precision = has ? FACET_PRECISION_BF16 : FACET_PRECISION_F32;
+    if (has || strcmp(name, "bf16") != 0) return FACET_OK;
+    return facet_fail(
+        err, FACET_UNSUPPORTED,
+        "--precision bf16: needs a CPU with AVX512-BF16 and oneDNN (libdnnl); use f32");
+}
+
 static facet_status fill(facet_tool *tool, const facet_steps_opts *opts, const facet_model *model,
                          facet_partial *partial, facet_mask_set *set, facet_err *err)
 {
+    FACET_TRY(facet_steps_precision(tool, opts, err));
     const facet_predict_memory memory = {partial, recall, keep};
     facet_predict_opts predict_opts = {
         .seed = opts->seed,
         .n_threads = tool->n_threads,
+        .precision = tool->precision,
         .report = &tool->report,
         .memory = &memory,
     };
