@@ -80,4 +80,36 @@ for words in "humaneval he.jsonl.gz --family nobody" "gsm8k he.missing" "gsm8k c
 done
 status_is 2 "--limit 0" score gsm8k gsm.jsonl --limit 0
 status_is 2 "no data" "$PYTHON" -B "$SOURCE/tests/quality/gsm8k.py" "$FACET" demo.facet
+
+# ---- halves: every problem is answered once, by the family that the others calibrated -----------
+"$PYTHON" - <<'END' || fail "problems"
+import json
+with open("ten.jsonl", "w") as file:
+    for i in range(10):
+        file.write(json.dumps({"task_id": f"T/{i}", "prompt": f"def f{i}(x):\n",
+                               "entry_point": f"f{i}",
+                               "test": f"def check(f):\n    assert f({i}) == 1\n"}) + "\n")
+END
+halves() {
+    "$PYTHON" -B "$SOURCE/tests/quality/halves.py" "$FACET" model.gguf ten.jsonl --work halves -n 6 \
+        --keep 0.5 -- --no-proof --compensate bias > $1 2> halves.err ||
+        fail "halves: $(cat halves.err)"
+}
+halves halves.out
+grep -q '^| dense | 10 | ' halves.out && grep -q '^| 0.5 | 10 | ' halves.out ||
+    fail "halves: $(cat halves.out)"
+"$PYTHON" - <<'END' || fail "halves: who answered what"
+import json
+def ids(path, key):
+    return {json.loads(line)[key] for line in open(path)}
+for k in 0, 1:
+    asked = ids(f"halves/keep0.5-{k}/humaneval.results.jsonl", "task_id")
+    assert asked == {f"T/{i}" for i in range(10) if i % 2 != k}, asked
+    prompts = ids(f"halves/calibrates{k}.jsonl", "prompt")
+    assert len(prompts) == 5
+    assert all(any(f"f{i}(x)" in p for p in prompts) for i in range(10) if i % 2 == k)
+END
+halves again.out
+cmp -s halves.out again.out || fail "halves again: another table"
+grep -q ' answers, ' halves.err && fail "halves again: asked: $(cat halves.err)"
 echo "task scores: fine"

@@ -1,0 +1,98 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""HumanEval in two halves: a family calibrated by dense's answers to one half answers the other.
+
+Usage: halves.py FACET MODEL HumanEval.jsonl[.gz] --work DIR [--keep R ...] [--prefill family|dense]
+                 [-- OPTION ...]
+What a deployer does who has prompts of the task itself: no problem is answered by a family that it
+calibrated, and every problem is answered once. Odd problems are one half, even ones the other.
+Options behind -- are facet compile's. Prints pass@1 of dense and of each keep; answers stay in DIR,
+as do masks and bundles, where they are found again.
+"""
+import argparse
+import os
+import subprocess
+import sys
+
+import answers
+import command
+
+
+def arguments():
+    own, options = command.options_behind(sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("facet", help="the facet command")
+    parser.add_argument("model")
+    parser.add_argument("data", help="HumanEval.jsonl or .jsonl.gz")
+    parser.add_argument("--work", required=True, help="folder of everything that is made")
+    parser.add_argument("--keep", nargs="+", default=["0.75", "0.5"])
+    parser.add_argument("--prefill", choices=["family", "dense"], default="dense",
+                        help="who reads the problems (dense)")
+    parser.add_argument("--limit", type=answers.positive, help="problems at most")
+    parser.add_argument("--ctx", type=answers.positive, default=768,
+                        help="tokens of a problem and its answer (768)")
+    parser.add_argument("-n", "--tokens", type=answers.positive, default=512,
+                        help="tokens of an answer at most (512)")
+    return parser.parse_args(own), options
+
+
+def score(args, bundle, data, family, out):
+    """Problems solved, and asked."""
+    script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "humaneval.py")
+    subprocess.run([sys.executable, script, args.facet, bundle, data, "--family", family,
+                    "--prefill", args.prefill, "--tokens", str(args.tokens), "--out", out],
+                   check=True, stdout=subprocess.DEVNULL)
+    lines = answers.read_lines(os.path.join(out, "humaneval.results.jsonl"))
+    lines = [line for line in lines if line["family"] == family]
+    return sum(line["passed"] for line in lines), len(lines)
+
+
+def calibrate(args, halves, completions):
+    """A family set of the two halves, each named for the half that calibrates it."""
+    families = os.path.join(args.work, "halves.families")
+    if os.path.exists(families):
+        return families
+    tasks = []
+    for k, half in enumerate(halves):
+        path = os.path.join(args.work, f"calibrates{k}.jsonl")
+        made = [completions[problem["task_id"]] for problem in half]
+        answers.write_lines(path, [{"prompt": m["prompt"], "completion": m["completion"]}
+                                   for m in made])
+        tasks += ["--task", f"half{k}={path}"]
+    masks = os.path.join(args.work, "halves.masks")
+    command.run(args.facet, "predict", args.model, *tasks, "--ctx", args.ctx, "-o", masks,
+                "--force")
+    command.run(args.facet, "cluster", masks, "-o", families)
+    return families
+
+
+def main():
+    args, options = arguments()
+    os.makedirs(args.work, exist_ok=True)
+    problems = answers.read_problems(args.data, "task_id", "prompt", "entry_point", "test")
+    problems = problems[:args.limit]
+    halves = [problems[0::2], problems[1::2]]
+    whole = os.path.join(args.work, "problems.jsonl")
+    answers.write_lines(whole, problems)
+    files = [os.path.join(args.work, f"asks{k}.jsonl") for k in range(2)]
+    for path, half in zip(files, halves, strict=True):
+        answers.write_lines(path, half)
+    dense = os.path.join(args.work, "dense")
+    rows = [("dense", *score(args, args.model, whole, "dense", dense))]
+    made = answers.read_lines(os.path.join(dense, "humaneval-dense.jsonl"))
+    families = calibrate(args, halves, {record["id"]: record for record in made})
+    for keep in args.keep:
+        bundle = os.path.join(args.work, f"keep{keep}.facet")
+        if not os.path.exists(bundle):
+            command.run(args.facet, "compile", args.model, families, "--keep", keep, "--prefill",
+                        args.prefill, "-o", bundle, *options)
+        parts = [score(args, bundle, files[1 - k], f"half{k}",
+                       os.path.join(args.work, f"keep{keep}-{k}")) for k in range(2)]
+        rows.append((keep, *map(sum, zip(*parts, strict=True))))
+    command.table(["keep", "problems", "passed", "pass@1"])
+    for keep, passed, asked in rows:
+        command.row(keep, asked, passed, f"{passed / asked:.1%}")
+
+
+if __name__ == "__main__":
+    main()
