@@ -20,13 +20,14 @@ law model base
 law kernels base
 law cache base
 law runtime base model kernels cache
-law calib base model kernels runtime
-law predict base model kernels runtime calib
-law train base model kernels calib predict
-law compiler base model cache
+law products base
+law calib base model kernels runtime products
+law predict base model kernels runtime calib products
+law train base model kernels calib predict products
+law compiler base model cache products
 
 # process.c reads PATH as exec does; nothing else touches the environment or the terminal.
-for room in base model kernels cache runtime calib predict train compiler; do
+for room in base model kernels cache runtime products calib predict train compiler; do
     found=$(grep -nE '\b(printf|puts|putchar|exit|abort|getenv|setenv|system)\(|\bstderr\b|\bstdout\b' \
         "$room"/*.c "$room"/*.h 2>/dev/null | grep -vE 'base/process.c:.*getenv\("PATH"\)|^[^:]*:[0-9]+: *//' || true)
     if [ -n "$found" ]; then
@@ -37,7 +38,7 @@ for room in base model kernels cache runtime calib predict train compiler; do
 done
 
 # Every room opens with a README of ten lines at most.
-for room in base model kernels cache runtime calib predict train compiler templates tools tests; do
+for room in base model kernels cache runtime products calib predict train compiler templates tools tests; do
     lines=$(wc -l <"$room/README.md")
     if [ "$lines" -gt 10 ]; then
         echo "$room/README.md has $lines lines, ten allowed"
