@@ -4,13 +4,16 @@
 #include "base/memory.h"
 #include "base/random.h"
 #include "train/adam.h"
+#include "train/mean.h"
 #include "train/step.h"
 
-#define JUDGINGS   4u   // of a run, unless told otherwise
-#define FIRST      8u   // judged after so small a part: a rate that is too high shows at once
-#define CALMER     0.25 // of a rate that went wrong
-#define WARM_UP    20u  // one step in so many
-#define RATE_FLOOR 0.05 // of the peak, at the end
+#define JUDGINGS       4u   // of a run, unless told otherwise
+#define FIRST          8u   // judged after so small a part: a rate that is too high shows at once
+#define CALMER         0.25 // of a rate that went wrong
+#define WARM_UP        20u  // one step in so many
+#define AVERAGED       16u  // one step in so many is what counts in the mean,
+#define AVERAGED_LEAST 8u   // but this many
+#define RATE_FLOOR     0.05 // of the peak, at the end
 
 // Samples with what the dense model makes of them.
 typedef struct course {
@@ -31,6 +34,7 @@ typedef struct distill {
     facet_net *net;
     facet_step *step;
     facet_adam *adam;
+    facet_mean *mean; // of the values of late, which is what is judged
     course train, judge;
     uint32_t max_tokens; // of a batch
     uint32_t *tokens;    // (max_tokens) of the batch
@@ -238,6 +242,7 @@ static void best_return(distill *d)
 {
     best_copy(d, true);
     facet_adam_restart(d->adam);
+    facet_mean_restart(d->mean);
     d->peak *= CALMER;
 }
 
@@ -283,6 +288,7 @@ static facet_status judge_again(distill *d, uint32_t n_steps, facet_err *err)
 {
     double loss;
     facet_err why;
+    facet_mean_swap(d->mean);
     FACET_TRY(end_or_fail(d, judge(d, &loss, &why), &why, err));
     if (d->ended) return FACET_OK;
     facet_report_log(d->opts->report, FACET_LOG_INFO,
@@ -295,6 +301,7 @@ static facet_status judge_again(distill *d, uint32_t n_steps, facet_err *err)
     d->best_loss = loss;
     d->result.best_step = d->result.steps;
     best_copy(d, false);
+    facet_mean_swap(d->mean);
     return FACET_OK;
 }
 
@@ -334,7 +341,8 @@ static bool is_judged(const distill *d, uint32_t n_steps)
 
 static facet_status train(distill *d, facet_err *err)
 {
-    const uint32_t n_steps = steps_count(d);
+    const uint32_t n_steps = steps_count(d), part = n_steps / AVERAGED;
+    const uint32_t averaged = part > AVERAGED_LEAST ? part : AVERAGED_LEAST;
     facet_schedule schedule = {.floor = RATE_FLOOR, .warm_up = n_steps / WARM_UP, .steps = n_steps};
     d->peak = d->opts->rate;
     best_copy(d, false);
@@ -354,6 +362,7 @@ static facet_status train(distill *d, facet_err *err)
             const double rate = facet_schedule_rate(&schedule, d->result.steps);
             FACET_TRY(train_step(d, &batch, rate, err));
             if (d->ended) return FACET_OK;
+            facet_mean_add(d->mean, averaged);
             d->result.steps++;
             d->result.tokens += batch.n_tokens;
             if (is_judged(d, n_steps)) FACET_TRY(judge_again(d, n_steps, err));
@@ -416,6 +425,7 @@ static facet_status buffers_init(distill *d, facet_err *err)
     adam.relative = true;
     adam.pool = d->pool;
     adam.alloc = alloc;
+    FACET_TRY(facet_mean_new(d->net, d->pool, alloc, &d->mean, err));
     FACET_TRY(facet_step_new(d->net, &step, &d->step, err));
     return facet_adam_new(d->net, &adam, &d->adam, err);
 }
@@ -449,6 +459,7 @@ facet_status facet_distill(const facet_distill_data *data, const facet_distill_o
     distill d = {.data = data, .opts = opts};
     const facet_status status = distill_run(&d, err);
     facet_adam_free(d.adam);
+    facet_mean_free(d.mean);
     facet_step_free(d.step);
     facet_net_free(d.net);
     facet_pool_free(d.pool);

@@ -37,8 +37,9 @@ typedef struct facet_distill_opts {
     uint32_t max_steps;    // 0: as many as the passes have
     uint32_t batch_tokens; // of a step: whole samples up to this, or one longer sample
     uint32_t judge_every;  // steps; 0: after an eighth of them, then four times in all
-    // Peak, as a share of each parameter's size (train/adam.h). What judges worse than the best so
-    // far is given up for it, and training goes on from there at a quarter of the rate.
+    // Peak, as a share of each parameter's size (train/adam.h). The mean of the last steps is
+    // judged (train/mean.h); when it is worse than the best so far, training goes on from that at a
+    // quarter of the rate.
     double rate;
     double text;        // share of the text's own next token in the loss, 0 to 1 (train/step.h)
     uint64_t seed;      // of the order of samples
