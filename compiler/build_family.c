@@ -66,8 +66,6 @@ static void fill_result(facet_building *b, uint32_t family, const facet_calibrat
     const facet_family_split *split = &b->splits[family];
     facet_build_family *out = &b->result.families[family];
     snprintf(out->name, sizeof out->name, "%s", b->families->names[family]);
-    out->calibration_samples = job->blind ? 0 : job->samples->n;
-    out->calibration_tokens = job->blind ? 0 : job->samples->n_tokens;
     out->held_samples = split->n_held;
     for (uint32_t i = 0; b->families->samples.tokens && i < split->n_held; i++)
         out->held_tokens += b->families->samples.lengths[split->held[i]];
@@ -79,13 +77,29 @@ static void fill_result(facet_building *b, uint32_t family, const facet_calibrat
     out->refitted = job->refitted;
 }
 
-static facet_status compile(facet_building *b, sink *s, facet_calibrate_job *job, facet_err *err)
+// To round rows that are there takes fewer tokens than to solve for them.
+enum { rounding_tokens = 8192 };
+
+// At most so many tokens of the family, for the job.
+static facet_status take_samples(facet_building *b, uint32_t family, uint64_t most,
+                                 facet_samples *samples, facet_calibrate_job *job, facet_err *err)
+{
+    const facet_family_split *split = &b->splits[family];
+    facet_build_samples_fini(samples, b->alloc);
+    return facet_build_samples(&b->families->samples, split->calibrate, split->n_calibrate, most,
+                               b->alloc, samples, &job->n_fit, err);
+}
+
+static facet_status compile(facet_building *b, sink *s, facet_samples *samples,
+                            facet_calibrate_job *job, facet_err *err)
 {
     facet_tuned tuned = {0};
     facet_status status = FACET_OK;
     if (b->opts->compensate == FACET_COMPENSATE_TUNE && !job->blind)
         status = facet_build_tune(b, s->family, job, &tuned, err);
     s->own = facet_tuned_own(&tuned);
+    if (status == FACET_OK && job->given && samples->n_tokens > rounding_tokens)
+        status = take_samples(b, s->family, rounding_tokens, samples, job, err);
     if (status == FACET_OK) status = facet_build_calibrate(b, job, err);
     if (status == FACET_OK && s->own)
         status = facet_weights_put_own(&s->out, b->layout.n_layers, s->own, &s->entries, err);
@@ -114,16 +128,15 @@ facet_status facet_build_family_write(facet_building *b, uint32_t family, facet_
                                .channels = family_channels,
                                .take = take_layer,
                                .ctx = &s};
-    const uint64_t most = facet_build_tokens(b);
-    const facet_family_split *split = &b->splits[family];
+    facet_build_family *out = &b->result.families[family];
     char path[4096];
     FACET_TRY(check_texts(b, family, &job.blind, err));
     FACET_TRY(facet_build_path(b, b->manifest.families[1 + family].file, path, err));
-    if (!job.blind)
-        FACET_TRY(facet_build_samples(&b->families->samples, split->calibrate, split->n_calibrate,
-                                      most, b->alloc, &samples, &job.n_fit, err));
+    if (!job.blind) FACET_TRY(take_samples(b, family, facet_build_tokens(b), &samples, &job, err));
+    out->calibration_samples = samples.n;
+    out->calibration_tokens = samples.n_tokens;
     facet_status status = facet_out_open(&s.out, path, false, err);
-    if (status == FACET_OK) status = compile(b, &s, &job, err);
+    if (status == FACET_OK) status = compile(b, &s, &samples, &job, err);
     facet_build_samples_fini(&samples, b->alloc);
     return status;
 }
