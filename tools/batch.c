@@ -11,6 +11,7 @@ static const double cache_bytes_most = 2147483648.0;
 
 typedef struct place {
     facet_answer answer;
+    facet_generate_opts generate;
     size_t prompt;
     bool busy;
 } place;
@@ -19,7 +20,6 @@ typedef struct batch {
     facet_bundle *bundle;
     const facet_batch_opts *opts;
     const facet_report *report;
-    facet_generate_opts generate;
     facet_session *session;
     float *logits;                     // (vocab) of a prompt
     facet_generated *made;             // (n_prompts) complete ones have a `stop`
@@ -49,6 +49,14 @@ static facet_status leave_complete(batch *b, place *at, facet_err *err)
     return hand_out(b, err);
 }
 
+static facet_generate_opts generate_opts(const facet_batch_opts *opts, size_t prompt)
+{
+    facet_generate_opts generate = {
+        .n_max = opts->n_max, .n_ctx = opts->n_ctx, .stops = opts->stops};
+    if (opts->samplers != NULL) generate.sampler = opts->samplers[prompt];
+    return generate;
+}
+
 // Reads prompts into a sequence until one of them has an answer that goes on.
 static facet_status fill(batch *b, uint32_t sequence, facet_err *err)
 {
@@ -56,7 +64,8 @@ static facet_status fill(batch *b, uint32_t sequence, facet_err *err)
     while (!at->busy && b->n_read < b->opts->n_prompts) {
         const facet_tokens *prompt = &b->opts->prompts[b->n_read];
         *at = (place){.prompt = b->n_read++, .busy = true};
-        at->answer = (facet_answer){.bundle = b->bundle, .opts = &b->generate};
+        at->generate = generate_opts(b->opts, at->prompt);
+        at->answer = (facet_answer){.bundle = b->bundle, .opts = &at->generate};
         FACET_TRY(
             facet_report_progress(b->report, b->opts->what, b->n_handed, b->opts->n_prompts, err));
         FACET_TRY(facet_session_select(b->session, sequence, err));
@@ -71,15 +80,18 @@ static facet_status fill(batch *b, uint32_t sequence, facet_err *err)
 static facet_status step(batch *b, facet_err *err)
 {
     uint32_t sequences[FACET_SEQUENCES_MAX], ids[FACET_SEQUENCES_MAX], n = 0;
+    facet_sampler samplers[FACET_SEQUENCES_MAX];
     for (uint32_t i = 0; i < b->n_sequences; i++) {
         if (!b->places[i].busy) continue;
         sequences[n] = i;
+        samplers[n] = b->places[i].answer.sampler;
         ids[n++] = facet_answer_last(&b->places[i].answer);
     }
     if (n == 0) return FACET_OK;
-    FACET_TRY(facet_session_next_batch(b->session, n, sequences, ids, NULL, ids, err));
+    FACET_TRY(facet_session_next_batch(b->session, n, sequences, ids, samplers, ids, err));
     for (uint32_t k = 0; k < n; k++) {
         place *at = &b->places[sequences[k]];
+        at->answer.sampler = samplers[k];
         FACET_TRY(facet_answer_take(&at->answer, ids[k], err));
         FACET_TRY(leave_complete(b, at, err));
     }
@@ -128,8 +140,6 @@ facet_status facet_batch_answer(facet_bundle *bundle, const facet_batch_opts *op
                                 const facet_report *report, facet_err *err)
 {
     batch b = {.bundle = bundle, .opts = opts, .report = report};
-    b.generate =
-        (facet_generate_opts){.n_max = opts->n_max, .n_ctx = opts->n_ctx, .stops = opts->stops};
     facet_status status = prepare(&b, err);
     if (status == FACET_OK) status = run(&b, err);
     for (uint32_t i = 0; i < b.n_sequences; i++)

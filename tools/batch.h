@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Greedy answers of one family to many prompts, several side by side, so that a step reads each
-// weight once for all of them. Where an answer ends, the next prompt is read into its sequence. An
-// answer does not depend on how many others share its steps (ARCHITECTURE, "Batches").
+// Answers of one family to many prompts, greedy or drawn, several side by side, so that a step
+// reads each weight once for all of them. Where an answer ends, the next prompt is read into its
+// sequence. An answer does not depend on how many others share its steps (ARCHITECTURE, "Batches").
 #ifndef FACET_TOOLS_BATCH_H
 #define FACET_TOOLS_BATCH_H
 
@@ -18,8 +18,9 @@ typedef struct facet_batch_opts {
     const char *family, *prefill; // as facet_session_opts has it
     const facet_tokens *prompts;  // (n_prompts) each of 1 to n_ctx tokens
     size_t n_prompts;
-    uint32_t n_max;             // tokens of an answer
-    uint32_t n_ctx;             // of each sequence
+    const facet_sampler *samplers; // (n_prompts) how each answer is drawn; NULL: all greedy
+    uint32_t n_max;                // tokens of an answer
+    uint32_t n_ctx;                // of each sequence
     uint32_t n_sequences;       // at most FACET_SEQUENCES_MAX; fewer run when caches grow too large
     const facet_strings *stops; // NULL: none
     const char *what;           // for the progress

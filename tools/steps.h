@@ -19,7 +19,8 @@ typedef struct facet_steps_opts {
     // predict
     facet_strings tasks;
     const char *predictor;
-    uint64_t n_continue, ctx, limit;
+    uint64_t n_continue, answers, ctx, limit;
+    double temperature;
     bool raw;
     // cluster
     const char *families; // NULL: not given
@@ -56,10 +57,15 @@ extern const facet_steps_opts facet_steps_defaults;
                    "A task and its prompts, .jsonl or .txt; once for every file."),                \
         FACET_OPT_TEXT("--predictor", NULL, FACET_STEPS_FIELD(predictor), "NAME",                  \
                        "stats, energy, glass or random (stats)."),                                 \
-        FACET_OPT_COUNT(                                                                           \
-            "--continue", NULL, FACET_STEPS_FIELD(n_continue), "N",                                \
-            "Tokens of the model's own greedy text after a prompt without completion (64).", 0,    \
-            65536),                                                                                \
+        FACET_OPT_COUNT("--continue", NULL, FACET_STEPS_FIELD(n_continue), "N",                    \
+                        "Tokens of the model's own text after a prompt without completion (64).",  \
+                        0, 65536),                                                                 \
+        FACET_OPT_COUNT("--answers", NULL, FACET_STEPS_FIELD(answers), "N",                        \
+                        "So many such texts for each prompt, the first greedy, the others drawn "  \
+                        "(1).",                                                                    \
+                        1, 1024),                                                                  \
+        FACET_OPT_REAL("--temperature", FACET_STEPS_FIELD(temperature), "T",                       \
+                       "Of the texts that are drawn (0.8).", 0, 100, true),                        \
         FACET_OPT_COUNT(                                                                           \
             "--ctx", NULL, FACET_STEPS_FIELD(ctx), "N",                                            \
             "A prompt's first N tokens count; a .txt file is cut into windows of N (256).", 8,     \

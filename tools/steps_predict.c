@@ -10,11 +10,14 @@
 #include "tools/tasks.h"
 
 enum { DEFAULT_CONTINUE = 64, DEFAULT_CTX = 256 };
+static const double default_temperature = 0.8;
 static const double default_keep = 0.5;
 
 const facet_steps_opts facet_steps_defaults = {
     .predictor = "stats",
     .n_continue = DEFAULT_CONTINUE,
+    .answers = 1,
+    .temperature = default_temperature,
     .ctx = DEFAULT_CTX,
     .budget = "uniform",
     .tune_text = 0.5,
@@ -74,8 +77,9 @@ static facet_status continue_tasks(const facet_tool *tool, const facet_steps_opt
     if (opts->n_continue == 0 || !facet_tasks_open(tasks)) return FACET_OK;
     facet_resolved dense;
     FACET_TRY(facet_resolve_model(tool, model, &dense, err));
-    facet_status status = facet_tasks_continue(tasks, dense.bundle, (uint32_t)opts->n_continue,
-                                               &tool->report, partial, err);
+    const facet_continue_opts how = {(uint32_t)opts->n_continue, opts->temperature, opts->seed};
+    facet_status status =
+        facet_tasks_continue(tasks, dense.bundle, &how, &tool->report, partial, err);
     facet_resolved_fini(&dense);
     return status;
 }
@@ -83,7 +87,11 @@ static facet_status continue_tasks(const facet_tool *tool, const facet_steps_opt
 static facet_status load_tasks(const facet_tool *tool, const facet_steps_opts *opts,
                                const facet_model *model, facet_tasks *tasks, facet_err *err)
 {
-    const facet_tasks_opts tasks_opts = {&opts->tasks, opts->ctx, opts->limit, opts->raw};
+    const facet_tasks_opts tasks_opts = {.specs = &opts->tasks,
+                                         .ctx = opts->ctx,
+                                         .limit = opts->limit,
+                                         .answers = opts->n_continue > 0 ? opts->answers : 1,
+                                         .raw = opts->raw};
     facet_tokenizer *tokenizer;
     FACET_TRY(facet_tokenizer_new(model, &tokenizer, err));
     facet_status status = facet_tasks_load(&tasks_opts, tokenizer, tasks, err);
@@ -108,8 +116,11 @@ static facet_status digest_work(const facet_tool *tool, const facet_steps_opts *
     facet_text_add(&text, "predictor %s\ncontinue %llu\nthreads %u\nprecision %d\n",
                    opts->predictor, (unsigned long long)opts->n_continue, tool->n_threads,
                    (int)tool->precision);
+    facet_text_add(&text, "temperature %.17g\nseed %llu\n", opts->temperature,
+                   (unsigned long long)opts->seed);
     for (size_t i = 0; i < tasks->n; i++) {
-        facet_text_add(&text, "%d %u\n", tasks->items[i].open, tasks->items[i].n);
+        facet_text_add(&text, "%d %u %u\n", tasks->items[i].open, tasks->items[i].drawn,
+                       tasks->items[i].n);
         facet_text_put(&text, (const char *)tasks->items[i].ids,
                        tasks->items[i].n * sizeof *tasks->items[i].ids);
     }

@@ -20,6 +20,18 @@ static facet_status push(facet_tasks *tasks, const facet_task_sample *sample, fa
     return FACET_OK;
 }
 
+// The same with a copy of sample->n ids.
+static facet_status push_copy(facet_tasks *tasks, facet_task_sample *sample, const uint32_t *ids,
+                              facet_err *err)
+{
+    sample->ids = facet_mem_new(NULL, sample->n, sizeof *ids);
+    if (sample->ids == NULL) return facet_fail_memory(err, sample->n * sizeof *ids);
+    memcpy(sample->ids, ids, sample->n * sizeof *ids);
+    const facet_status status = push(tasks, sample, err);
+    if (status != FACET_OK) facet_mem_free(NULL, sample->ids);
+    return status;
+}
+
 facet_status facet_tokens_append(facet_tokens *tokens, const uint32_t *ids, size_t n,
                                  facet_err *err)
 {
@@ -131,20 +143,23 @@ static facet_status add_record(const facet_tasks_opts *opts, const facet_tokeniz
     const facet_task_record *record = &file->records[i];
     facet_tokens tokens = {0};
     size_t n_prompt = 0;
+    const bool open = record->completion == NULL;
+    const uint64_t n_samples = open && opts->answers > 1 ? opts->answers : 1;
     facet_status status = encode_record(opts, tokenizer, record, &tokens, &n_prompt, err);
     if (status == FACET_OK && tokens.count == 0)
         status = facet_fail_at(err, FACET_BAD_INPUT, file->path, (int64_t)record->line,
                                "%s: line %llu: the record has no tokens; write a longer prompt",
                                file->path, (unsigned long long)record->line);
-    if (status == FACET_OK) {
-        tasks->n_cut += tokens.count > opts->ctx;
-        facet_task_sample sample = {.ids = tokens.ids, .open = record->completion == NULL};
-        sample.n = (uint32_t)(tokens.count > opts->ctx ? opts->ctx : tokens.count);
-        sample.answer = n_prompt < sample.n ? (uint32_t)n_prompt : sample.n;
-        status = push(tasks, &sample, err);
-        tasks->n_documents++;
+    tasks->n_cut += tokens.count > opts->ctx;
+    facet_task_sample sample = {.open = open};
+    sample.n = (uint32_t)(tokens.count > opts->ctx ? opts->ctx : tokens.count);
+    sample.answer = n_prompt < sample.n ? (uint32_t)n_prompt : sample.n;
+    for (uint64_t k = 0; status == FACET_OK && k < n_samples; k++) {
+        sample.drawn = (uint32_t)k;
+        status = push_copy(tasks, &sample, tokens.ids, err);
     }
-    if (status != FACET_OK) facet_mem_free(NULL, tokens.ids);
+    tasks->n_documents++;
+    facet_mem_free(NULL, tokens.ids);
     return status;
 }
 

@@ -17,7 +17,8 @@
 typedef struct facet_tasks_opts {
     const facet_strings *specs; // "NAME=FILE" or "FILE"
     uint64_t ctx;
-    uint64_t limit; // samples of each file at most, 0: all
+    uint64_t limit;   // samples of each file at most, 0: all
+    uint64_t answers; // samples of a record without completion: one for each answer; 0: 1
     bool raw;
 } facet_tasks_opts;
 
@@ -27,6 +28,7 @@ typedef struct facet_task_sample {
     uint32_t document; // a record or a .txt file, counted over all tasks
     uint32_t answer;   // where the completion or the continuation begins; n: there is none
     bool open;         // a record without completion: may be continued
+    uint32_t drawn;    // which of the record's answers: 0 is greedy, the others are drawn
     const char *label; // borrowed from the tasks' arena, "" when the task has no name
 } facet_task_sample;
 
@@ -43,11 +45,17 @@ facet_status facet_tasks_load(const facet_tasks_opts *opts, const facet_tokenize
 void facet_tasks_fini(facet_tasks *tasks); // safe on a zeroed one
 // Are there samples that a continuation would lengthen?
 bool facet_tasks_open(const facet_tasks *tasks);
-// Appends up to n tokens of the bundle's own greedy text, the one that ends it included, to every
-// open sample, one record of the partial file (which may be NULL) each (tasks_continue.c).
-facet_status facet_tasks_continue(facet_tasks *tasks, facet_bundle *bundle, uint32_t n,
-                                  const facet_report *report, facet_partial *partial,
-                                  facet_err *err);
+typedef struct facet_continue_opts {
+    uint32_t n;         // tokens of an answer, at most
+    double temperature; // of those that are drawn
+    uint64_t seed;      // likewise
+} facet_continue_opts;
+
+// Appends up to n tokens of the bundle's own text, the one that ends it included, to every open
+// sample, one record of the partial file (which may be NULL) each (tasks_continue.c).
+facet_status facet_tasks_continue(facet_tasks *tasks, facet_bundle *bundle,
+                                  const facet_continue_opts *opts, const facet_report *report,
+                                  facet_partial *partial, facet_err *err);
 // Moves the tokens into a mask set (samples and, when every task is named, labels).
 facet_status facet_tasks_flatten(const facet_tasks *tasks, facet_mask_set *set, facet_err *err);
 

@@ -3,14 +3,16 @@
 // samples, so what an earlier run has left is that of the first open ones.
 #include <string.h>
 
+#include "base/random.h"
 #include "tools/batch.h"
 #include "tools/tasks.h"
 
 typedef struct continuation {
     facet_tasks *tasks;
     facet_partial *partial;
-    facet_tokens *prompts; // (n) borrowed from samples
-    size_t *samples;       // (n) which ones
+    facet_tokens *prompts;   // (n) borrowed from samples
+    facet_sampler *samplers; // (n)
+    size_t *samples;         // (n) which ones
     size_t n;
 } continuation;
 
@@ -39,17 +41,30 @@ static facet_status recall(facet_tasks *tasks, uint32_t n, facet_partial *partia
     return FACET_OK;
 }
 
-static facet_status list_prompts(continuation *c, size_t first, facet_err *err)
+// Each answer has a state of its own, so that it does not depend on which others there are to make.
+static facet_sampler sampler_of(const facet_continue_opts *opts, size_t i, uint32_t drawn)
+{
+    if (drawn == 0) return (facet_sampler){0};
+    facet_random random = facet_random_seed(opts->seed);
+    random = facet_random_seed(facet_random_u64(&random) + i);
+    return (facet_sampler){.temperature = (float)opts->temperature,
+                           .state = facet_random_u64(&random)};
+}
+
+static facet_status list_prompts(continuation *c, const facet_continue_opts *opts, size_t first,
+                                 facet_err *err)
 {
     const size_t most = c->tasks->n - first;
     c->prompts = facet_mem_new(NULL, most, sizeof *c->prompts);
+    c->samplers = facet_mem_new(NULL, most, sizeof *c->samplers);
     c->samples = facet_mem_new(NULL, most, sizeof *c->samples);
-    if (c->prompts == NULL || c->samples == NULL)
+    if (c->prompts == NULL || c->samplers == NULL || c->samples == NULL)
         return facet_fail_memory(err, most * sizeof *c->prompts);
     for (size_t i = first; i < c->tasks->n; i++) {
         const facet_task_sample *sample = &c->tasks->items[i];
         if (!sample->open) continue;
         c->prompts[c->n] = (facet_tokens){sample->ids, sample->n};
+        c->samplers[c->n] = sampler_of(opts, i, sample->drawn);
         c->samples[c->n++] = i;
     }
     return FACET_OK;
@@ -66,22 +81,23 @@ static facet_status keep(void *ctx, size_t i, const facet_generated *made, facet
     return FACET_OK;
 }
 
-facet_status facet_tasks_continue(facet_tasks *tasks, facet_bundle *bundle, uint32_t n,
-                                  const facet_report *report, facet_partial *partial,
-                                  facet_err *err)
+facet_status facet_tasks_continue(facet_tasks *tasks, facet_bundle *bundle,
+                                  const facet_continue_opts *asked, const facet_report *report,
+                                  facet_partial *partial, facet_err *err)
 {
     continuation c = {.tasks = tasks, .partial = partial};
     size_t first, longest = 0;
-    FACET_TRY(recall(tasks, n, partial, &first, err));
-    facet_status status = list_prompts(&c, first, err);
+    FACET_TRY(recall(tasks, asked->n, partial, &first, err));
+    facet_status status = list_prompts(&c, asked, first, err);
     for (size_t i = 0; i < c.n; i++)
         if (c.prompts[i].count > longest) longest = c.prompts[i].count;
     const facet_batch_opts opts = {
         .family = "dense",
         .prompts = c.prompts,
         .n_prompts = c.n,
-        .n_max = n,
-        .n_ctx = (uint32_t)longest + n,
+        .samplers = c.samplers,
+        .n_max = asked->n,
+        .n_ctx = (uint32_t)longest + asked->n,
         .n_sequences = FACET_BATCH_DEFAULT,
         .what = "continue",
         .fn = keep,
@@ -89,6 +105,7 @@ facet_status facet_tasks_continue(facet_tasks *tasks, facet_bundle *bundle, uint
     };
     if (status == FACET_OK && c.n > 0) status = facet_batch_answer(bundle, &opts, report, err);
     facet_mem_free(NULL, c.prompts);
+    facet_mem_free(NULL, c.samplers);
     facet_mem_free(NULL, c.samples);
     return status;
 }

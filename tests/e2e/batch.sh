@@ -72,4 +72,35 @@ for i in (0, 1, 2, 15, 16, len(prompts) - 1):
     ended = made["stop"] == "end"
     assert answer[:len(answer) - ended] == made["tokens"], (i, answer, made["tokens"])
 END
+
+# ---- several answers to a prompt -----------------------------------------------------------------
+drawn() { # NAME OPTIONS...
+    "$FACET" predict model.gguf --task open.jsonl --limit 6 --continue 10 --answers 3 \
+        -o $1.masks -q "${@:2}" > quiet.out || fail "predict --answers, $1"
+}
+drawn first
+drawn again --threads 1
+drawn other --seed 1
+drawn cold --temperature 0.001
+PYTHONPATH=$SOURCE/tests/support "$PYTHON" -B - <<'END' || fail "several answers"
+from samples_file import load
+
+def answers(name):
+    t = load(name + ".masks")[1]
+    ends = t["lengths"].cumsum()
+    return t, [t["tokens"][end - n + a:end].tolist()
+               for end, n, a in zip(ends, t["lengths"], t["answers"])]
+
+t, first = answers("first")
+assert t["documents"].tolist() == [i // 3 for i in range(18)]
+assert first[0::3] == answers("open")[1][:6]  # greedy
+assert len({tuple(a) for a in first}) > 12
+assert answers("again")[1] == first
+other = answers("other")[1]
+assert other[0::3] == first[0::3] and other != first
+cold = answers("cold")[1]
+assert cold == [a for a in first[0::3] for _ in range(3)]
+END
+"$FACET" predict model.gguf --task open.jsonl --temperature 0 -o no.masks 2> no.err &&
+    fail "a temperature of 0 was taken"
 echo "side by side: fine"

@@ -6,14 +6,14 @@ make_inputs
 
 # Prompts to be continued, many times as many as are answered side by side, then enough text for
 # several groups of the forward pass.
-"$PYTHON" "$SOURCE/tests/support/tasks.py" code 90 > many.jsonl || fail "tasks"
+"$PYTHON" "$SOURCE/tests/support/tasks.py" code 45 > many.jsonl || fail "tasks"
 "$PYTHON" -c '
 import json
 for i, line in enumerate(open("many.jsonl")):
     print(json.dumps({"prompt": json.loads(line)["prompt"]}))' > open.jsonl
 "$PYTHON" "$SOURCE/tests/support/tasks.py" text 4000 > long.txt || fail "tasks"
 arguments=(predict model.gguf --task open=open.jsonl --task long=long.txt --predictor glass
-    --continue 100 --threads 1 --mode generic)
+    --continue 100 --answers 2 --threads 1 --mode generic)
 "$FACET" "${arguments[@]}" -o whole.masks > whole.out 2> whole.err || fail "predict"
 [ ! -e whole.masks.partial ] || fail "a partial file is left behind"
 grep -q partial whole.err && fail "an uninterrupted run speaks of a partial file"

@@ -3,9 +3,10 @@
 """HumanEval in two halves: a family calibrated by dense's answers to one half answers the other.
 
 Usage: halves.py FACET MODEL HumanEval.jsonl[.gz] --work DIR [--keep R ...] [--prefill family|dense]
-                 [-- OPTION ...]
+                 [--answers N] [-- OPTION ...]
 What a deployer does who has prompts of the task itself: no problem is answered by a family that it
 calibrated, and every problem is answered once. Odd problems are one half, even ones the other.
+With --answers dense's greedy answers are joined by drawn ones, N in all to each problem.
 Options behind -- are facet compile's. Prints pass@1 of dense and of each keep; answers stay in DIR,
 as do masks and bundles, where they are found again.
 """
@@ -33,6 +34,8 @@ def arguments():
                         help="tokens of a problem and its answer (768)")
     parser.add_argument("-n", "--tokens", type=answers.positive, default=512,
                         help="tokens of an answer at most (512)")
+    parser.add_argument("--answers", type=answers.positive, default=1,
+                        help="dense's answers to a problem that calibrate (1)")
     return parser.parse_args(own), options
 
 
@@ -56,12 +59,14 @@ def calibrate(args, halves, completions):
     for k, half in enumerate(halves):
         path = os.path.join(args.work, f"calibrates{k}.jsonl")
         made = [completions[problem["task_id"]] for problem in half]
-        answers.write_lines(path, [{"prompt": m["prompt"], "completion": m["completion"]}
-                                   for m in made])
+        lines = [{"prompt": m["prompt"], "completion": m["completion"]} for m in made]
+        if args.answers > 1:
+            lines = [{"prompt": line["prompt"]} for line in lines]
+        answers.write_lines(path, lines)
         tasks += ["--task", f"half{k}={path}"]
     masks = os.path.join(args.work, "halves.masks")
-    command.run(args.facet, "predict", args.model, *tasks, "--ctx", args.ctx, "-o", masks,
-                "--force")
+    command.run(args.facet, "predict", args.model, *tasks, "--ctx", args.ctx, "--continue",
+                args.tokens, "--answers", args.answers, "-o", masks, "--force")
     command.run(args.facet, "cluster", masks, "-o", families)
     return families
 
