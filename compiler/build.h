@@ -143,9 +143,10 @@ typedef enum facet_compensation {
 
 // What a refit aims at (design, section 4).
 typedef enum facet_refit_target {
-    FACET_REFIT_AUTO,     // RESIDUAL, but LAYER in models with a norm behind the FFN
+    FACET_REFIT_AUTO,     // HALF, but LAYER in models with a norm behind the FFN
     FACET_REFIT_LAYER,    // the dense layer's output on the same inputs
     FACET_REFIT_RESIDUAL, // the dense residual stream behind the layer
+    FACET_REFIT_HALF,     // halfway between these two
     FACET_REFIT_COUNT
 } facet_refit_target;
 
@@ -182,7 +183,7 @@ typedef struct facet_build_opts {
 // "none", "bias", "refit", "tune"; false when the name is none of them.
 bool facet_compensation_find(const char *name, facet_compensation *out);
 const char *facet_compensation_name(facet_compensation compensation);
-// "auto", "layer", "residual"; false when the name is none of them.
+// "auto", "layer", "residual", "half"; false when the name is none of them.
 bool facet_refit_target_find(const char *name, facet_refit_target *out);
 
 // ---- result -----------------------------------------------------------------------------------

@@ -165,7 +165,7 @@ static facet_status survey_layer(survey *s, uint32_t layer, facet_err *err)
     float *trail = s->trail.x + layer * cells;
     memcpy(trail, ops->stream_x(ops->ctx, s->dense), cells * sizeof *trail);
     s->trail.energy[layer] = s->fit.energy;
-    const float *dense = s->fit.residual ? trail : NULL;
+    const float *dense = s->fit.repair > 0 ? trail : NULL;
     FACET_TRY(ops->stream_attn(ops->ctx, s->stream, err));
     FACET_TRY(ops->stream_attn(ops->ctx, s->judge, err));
     for (int i = 1; i < FACET_BUDGET_POINTS - 1; i++) {

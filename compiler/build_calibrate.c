@@ -2,8 +2,8 @@
 // One set of kept channels through the layers, each layer compiled on the inputs that the compiled
 // layers below it produce:
 //
-//     dense stream  --attn--ffn-->  x after the layer, dense        (residual targets only)
-//     this stream   --attn--look--> z of kept channels, wanted y* -> moments
+//     dense stream  --attn--ffn-->  x after the layer, dense        (unless the target is the layer
+//     alone) this stream   --attn--look--> z of kept channels, wanted y* -> moments
 //                                   moments -> compensate -> quantise -> take
 //                                   (tuned rows: moments -> quantise -> take; this stream then
 //                                    has the family's vectors, the dense one never)
@@ -59,7 +59,7 @@ static facet_status run_init(run *r, facet_err *err)
     }
     if (job->blind) return FACET_OK;
     FACET_TRY(ops->stream_new(ops->ctx, b->model, job->samples, &r->stream, err));
-    if ((r->fit.residual || dense_prompts) && !job->trail)
+    if ((r->fit.repair > 0 || dense_prompts) && !job->trail)
         FACET_TRY(ops->stream_copy(ops->ctx, r->stream, &r->dense, err));
     const facet_vectors *own = facet_tuned_own(job->given);
     if (own) ops->stream_own(ops->ctx, r->stream, own, dense_prompts);
@@ -80,7 +80,7 @@ static facet_status gather(run *r, uint32_t layer, facet_err *err)
         r->fit.energy = trail->energy[layer];
     }
     FACET_TRY(ops->stream_attn(ops->ctx, r->stream, err));
-    return facet_layer_fit_look(&r->fit, r->stream, r->fit.residual ? r->behind : NULL, err);
+    return facet_layer_fit_look(&r->fit, r->stream, r->fit.repair > 0 ? r->behind : NULL, err);
 }
 
 // ---- the layer's down projection

@@ -283,7 +283,7 @@ bool facet_compensation_find(const char *name, facet_compensation *out)
 
 bool facet_refit_target_find(const char *name, facet_refit_target *out)
 {
-    static const char *const names[FACET_REFIT_COUNT] = {"auto", "layer", "residual"};
+    static const char *const names[FACET_REFIT_COUNT] = {"auto", "layer", "residual", "half"};
     for (int i = 0; i < FACET_REFIT_COUNT; i++) {
         if (strcmp(name, names[i]) != 0) continue;
         *out = (facet_refit_target)i;

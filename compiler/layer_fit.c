@@ -39,6 +39,14 @@ static facet_status mark_prompts(facet_layer_fit *fit, const facet_samples *samp
     return FACET_OK;
 }
 
+// A layer that repairs all that the layers below it lost chases what its channels cannot say. Held
+// out, half of it beats all and nothing (docs/QUALITY.md).
+static float repair_of(facet_refit_target target)
+{
+    if (target == FACET_REFIT_LAYER) return 0;
+    return target == FACET_REFIT_RESIDUAL ? 1 : 0.5f;
+}
+
 facet_status facet_layer_fit_init(facet_layer_fit *fit, const facet_building *b,
                                   const facet_samples *samples, uint64_t n_fit, facet_err *err)
 {
@@ -53,8 +61,8 @@ facet_status facet_layer_fit_init(facet_layer_fit *fit, const facet_building *b,
     // Behind a post norm only the direction of y counts, and the residual stream cannot be reached
     // by a linear map: there the layer's own output is the target.
     fit->post_norm = facet_model_tensor(b->model, FACET_ROLE_FFN_POST, 0) != NULL;
-    fit->residual = b->opts->refit_target != FACET_REFIT_LAYER && !fit->post_norm &&
-                    b->opts->compensate != FACET_COMPENSATE_NONE;
+    if (!fit->post_norm && b->opts->compensate != FACET_COMPENSATE_NONE)
+        fit->repair = repair_of(b->opts->refit_target);
     fit->channels = facet_mem_new(alloc, places, sizeof *fit->channels);
     fit->ascending = facet_mem_new(alloc, places, sizeof *fit->ascending);
     fit->order = facet_mem_new(alloc, places, sizeof *fit->order);
@@ -154,10 +162,10 @@ static facet_status tap_dense(void *ctx, const facet_build_chunk *chunk, facet_e
 
 typedef struct look {
     facet_layer_fit *fit;
-    const float *dense; // (n_tokens, d) the dense residual stream behind the layer
+    const float *dense; // (n_tokens, d) the dense residual stream behind the layer, or NULL
 } look;
 
-// Residual targets: z holds the kept channels, ascending.
+// All that the stream lacks of dense: z holds the kept channels, ascending.
 static facet_status tap_kept(void *ctx, const facet_build_chunk *chunk, facet_err *err)
 {
     (void)err;
@@ -177,11 +185,13 @@ static facet_status tap_kept(void *ctx, const facet_build_chunk *chunk, facet_er
     return FACET_OK;
 }
 
-// The layer's own output as the target: z holds all channels.
+// The layer's own output y and a share of what the stream then lacks of dense. z holds all
+// channels.
 static facet_status tap_all(void *ctx, const facet_build_chunk *chunk, facet_err *err)
 {
     (void)err;
-    facet_layer_fit *fit = ctx;
+    const look *l = ctx;
+    facet_layer_fit *fit = l->fit;
     for (uint32_t t = 0; t < chunk->n; t++) {
         const float *from = chunk->z + (size_t)t * fit->d_ff, *y = chunk->y + (size_t)t * fit->d;
         const uint64_t token = chunk->first + t;
@@ -195,7 +205,14 @@ static facet_status tap_all(void *ctx, const facet_build_chunk *chunk, facet_err
         for (uint32_t i = 0; i < fit->d; i++)
             fit->wanted[token * fit->d + i] = weight * y[i];
     }
-    add_energy(fit, chunk);
+    if (!l->dense) {
+        add_energy(fit, chunk);
+        return FACET_OK;
+    }
+    const float *dense = l->dense + chunk->first * fit->d;
+    float *wanted = fit->wanted + chunk->first * fit->d;
+    for (size_t i = 0; i < (size_t)chunk->n * fit->d; i++)
+        wanted[i] += fit->repair * (dense[i] - chunk->res[i] - chunk->y[i]);
     return FACET_OK;
 }
 
@@ -241,14 +258,13 @@ facet_status facet_layer_fit_look(facet_layer_fit *fit, void *stream, const floa
     FACET_TRY(reserve_z(fit, err));
     facet_moments_fini(&fit->moments);
     FACET_TRY(facet_moments_init(&fit->moments, fit->n_kept, fit->d, fit->b->alloc, err));
-    if (dense) {
-        look l = {fit, dense};
+    look l = {fit, dense};
+    if (!dense) fit->energy = 0;
+    if (dense && fit->repair >= 1)
         FACET_TRY(ops->stream_look_kept(ops->ctx, stream, fit->ascending, fit->n_kept, tap_kept, &l,
                                         err));
-    } else {
-        fit->energy = 0;
-        FACET_TRY(ops->stream_look(ops->ctx, stream, tap_all, fit, err));
-    }
+    else
+        FACET_TRY(ops->stream_look(ops->ctx, stream, tap_all, &l, err));
     sum_moments(fit);
     return FACET_OK;
 }

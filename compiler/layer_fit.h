@@ -15,7 +15,7 @@ typedef struct facet_layer_fit {
     uint32_t d, d_ff;
     uint64_t n_tokens, n_fit; // tokens; those that fit, the rest judge
     uint64_t n_fitting;       // of these, those that are the family's own to read
-    bool residual;            // wanted: the dense residual stream behind the layer, less this one
+    float repair;             // share of what the stream lacks of dense that the layer should add
     bool post_norm;           // rows are weighted by 1 / rms(y): the norm behind the FFN does that
     // Of the layer at hand.
     uint32_t *channels;  // (tiles * 32) stored order; the caller writes them before begin
@@ -45,7 +45,7 @@ facet_status facet_layer_fit_begin(facet_layer_fit *fit, uint32_t layer, uint32_
 // Attention and dense FFN of the dense stream; keeps the output's energy.
 facet_status facet_layer_fit_dense(facet_layer_fit *fit, void *dense, facet_err *err);
 // Looks at `stream` in front of the FFN and sums the moments. `dense` (n_tokens, d): the dense
-// residual stream behind the layer, for residual targets; else NULL.
+// residual stream behind the layer, where fit->repair > 0; else NULL.
 facet_status facet_layer_fit_look(facet_layer_fit *fit, void *stream, const float *dense,
                                   facet_err *err);
 // The layer's output with the given rows (n_kept, d), into fit->wanted, which it replaces.

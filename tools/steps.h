@@ -94,9 +94,10 @@ extern const facet_steps_opts facet_steps_defaults;
         FACET_OPT_CHOICE("--compensate", FACET_STEPS_FIELD(compensate), "none|bias|refit|tune",    \
                          "What repairs the dropped channels; tune moves all layers of a refit "    \
                          "together towards dense, which takes longer (refit)."),                   \
-        FACET_OPT_CHOICE("--refit-target", FACET_STEPS_FIELD(refit_target), "auto|layer|residual", \
-                         "What a refit aims at: the layer's own output, or dense's residual "      \
-                         "stream behind it (auto: residual where the model allows it)."),          \
+        FACET_OPT_CHOICE("--refit-target", FACET_STEPS_FIELD(refit_target),                        \
+                         "auto|layer|residual|half",                                               \
+                         "What a refit aims at: the layer's own output, dense's residual stream "  \
+                         "behind it, or halfway between (auto: half where the model allows it)."), \
         FACET_STEPS_PRECISION_ROW,                                                                 \
         FACET_OPT_CHOICE("--prefill", FACET_STEPS_FIELD(prefill), "family|dense",                  \
                          "Who will read the prompts; with dense a family is made, and proved, to " \

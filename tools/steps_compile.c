@@ -194,7 +194,7 @@ static facet_status parse_repair(const facet_steps_opts *opts, facet_build_opts 
                           opts->compensate);
     if (!facet_refit_target_find(opts->refit_target, &build->refit_target))
         return facet_fail(err, FACET_USAGE,
-                          "--refit-target %s: is none of auto, layer, residual; choose",
+                          "--refit-target %s: is none of auto, layer, residual, half; choose",
                           opts->refit_target);
     return FACET_OK;
 }

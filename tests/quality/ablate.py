@@ -19,13 +19,15 @@ COLUMNS = {
     "bias": "--compensate bias --budget uniform",
     "refit": "--compensate refit --refit-target layer --budget uniform",
     "residual": "--compensate refit --refit-target residual --budget uniform",
-    "global": "--compensate refit --refit-target residual --budget global",
-    "tune": "--compensate tune --refit-target residual --budget global",
-    "tune-uniform": "--compensate tune --refit-target residual --budget uniform",
+    "half": "--compensate refit --refit-target half --budget uniform",
+    "global": "--compensate refit --refit-target half --budget global",
+    "tune": "--compensate tune --refit-target half --budget global",
+    "tune-uniform": "--compensate tune --refit-target half --budget uniform",
 }
 HEADINGS = {
-    "refit": "refit, propagated, layer targets", "residual": "+ residual targets",
-    "global": "+ global budget", "tune": "+ tune", "tune-uniform": "tune, uniform budget",
+    "refit": "refit, propagated, layer targets", "residual": "residual targets",
+    "half": "halfway between", "global": "+ global budget", "tune": "+ tune",
+    "tune-uniform": "tune, uniform budget",
 }
 
 

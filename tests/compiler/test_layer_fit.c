@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a refit aims at, for a stream that has lost what the layer below it gave: the layer's own
+// output, what brings dense's residual stream back, or the mean of both. Nothing else differs.
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/file.h"
+#include "compiler/layer_fit.h"
+#include "tests/support/fake_build.h"
+
+enum { TOKENS = 40, FIT = 30, KEPT = 32 };
+
+static char box[64];
+
+typedef struct world {
+    facet_fake_build fake;
+    facet_build_ops ops;
+    facet_build_opts opts;
+    facet_building building;
+    uint32_t tokens[TOKENS], length;
+    facet_samples samples;
+    facet_layer_fit fit;
+    void *dense, *stream;
+} world;
+
+// Layer 1 in sight; the stream went without layer 0.
+static void world_init(world *w, const facet_model *model, facet_refit_target target)
+{
+    *w = (world){.opts = {.compensate = FACET_COMPENSATE_REFIT, .refit_target = target},
+                 .length = TOKENS};
+    w->ops = facet_fake_ops(&w->fake);
+    w->building = (facet_building){.model = model, .opts = &w->opts, .ops = &w->ops};
+    for (uint32_t t = 0; t < TOKENS; t++)
+        w->tokens[t] = (7 * t + 3) % 50;
+    w->samples =
+        (facet_samples){.tokens = w->tokens, .lengths = &w->length, .n = 1, .n_tokens = TOKENS};
+    assert_int_equal(facet_layer_fit_init(&w->fit, &w->building, &w->samples, FIT, NULL), FACET_OK);
+    const facet_build_ops *ops = &w->ops;
+    assert_int_equal(ops->stream_new(ops->ctx, model, &w->samples, &w->dense, NULL), FACET_OK);
+    assert_int_equal(ops->stream_copy(ops->ctx, w->dense, &w->stream, NULL), FACET_OK);
+    assert_int_equal(facet_layer_fit_dense(&w->fit, w->dense, NULL), FACET_OK);
+    float *nothing = calloc((size_t)TOKENS * model->hp.d_model, sizeof *nothing);
+    assert_int_equal(ops->stream_add(ops->ctx, w->stream, nothing, NULL), FACET_OK);
+    free(nothing);
+    for (uint32_t i = 0; i < KEPT; i++)
+        w->fit.channels[i] = (7 * i + 1) % model->hp.d_ff;
+    assert_int_equal(facet_layer_fit_begin(&w->fit, 1, KEPT, NULL), FACET_OK);
+    assert_int_equal(facet_layer_fit_dense(&w->fit, w->dense, NULL), FACET_OK);
+    const float *behind = w->fit.repair > 0 ? ops->stream_x(ops->ctx, w->dense) : NULL;
+    assert_int_equal(facet_layer_fit_look(&w->fit, w->stream, behind, NULL), FACET_OK);
+}
+
+static void world_fini(world *w)
+{
+    w->ops.stream_free(w->ops.ctx, w->dense);
+    w->ops.stream_free(w->ops.ctx, w->stream);
+    facet_layer_fit_fini(&w->fit);
+}
+
+static float lacking(const world *w, size_t i)
+{
+    return w->ops.stream_x(w->ops.ctx, w->dense)[i] - w->ops.stream_x(w->ops.ctx, w->stream)[i];
+}
+
+static void test_targets(void **state)
+{
+    (void)state;
+    facet_model *model = facet_fake_model(box, "F32", "80");
+    assert_non_null(model);
+    world layer, residual, half, chosen;
+    world_init(&layer, model, FACET_REFIT_LAYER);
+    world_init(&residual, model, FACET_REFIT_RESIDUAL);
+    world_init(&half, model, FACET_REFIT_HALF);
+    world_init(&chosen, model, FACET_REFIT_AUTO);
+    const size_t n = (size_t)TOKENS * model->hp.d_model;
+    double apart = 0;
+    for (size_t i = 0; i < n; i++) {
+        const double l = (double)layer.fit.wanted[i], r = (double)residual.fit.wanted[i];
+        assert_true(fabs(r - (double)lacking(&residual, i)) < 1e-5);
+        assert_true(fabs((double)half.fit.wanted[i] - (l + r) / 2) < 1e-5);
+        apart += fabs(l - r) / (double)n;
+    }
+    assert_true(apart > 1e-3);
+    assert_memory_equal(chosen.fit.wanted, half.fit.wanted, n * sizeof(float));
+    const world *all[] = {&residual, &half};
+    for (int k = 0; k < 2; k++)
+        for (int part = 0; part < FACET_PART_COUNT; part++)
+            assert_memory_equal(all[k]->fit.moments.c[part], layer.fit.moments.c[part],
+                                (KEPT + 1) * (KEPT + 1) * sizeof(float));
+    world_fini(&layer);
+    world_fini(&residual);
+    world_fini(&half);
+    world_fini(&chosen);
+    facet_model_close(model);
+}
+
+// Behind a norm of the FFN's output only the layer itself can be the target.
+static void test_post_norm(void **state)
+{
+    (void)state;
+    facet_model *model = facet_fake_model_of("gemma3", box, "F32", "80");
+    assert_non_null(model);
+    world w;
+    world_init(&w, model, FACET_REFIT_HALF);
+    assert_true(w.fit.repair == 0);
+    world_fini(&w);
+    facet_model_close(model);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_targets),
+        cmocka_unit_test(test_post_norm),
+    };
+    snprintf(box, sizeof box, "/tmp/facet-test-fit.XXXXXX");
+    if (!mkdtemp(box)) return 1;
+    const int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    facet_dir_remove(box, NULL);
+    return failed;
+}
