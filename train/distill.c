@@ -14,6 +14,7 @@
 #define AVERAGED       16u  // one step in so many is what counts in the mean,
 #define AVERAGED_LEAST 8u   // but this many
 #define RATE_FLOOR     0.05 // of the peak, at the end
+#define ONE_IN         4u // of the tokens that the text lacks: so many stand for all of them in a step
 
 // Samples with what the dense model makes of them.
 typedef struct course {
@@ -33,6 +34,7 @@ typedef struct distill {
     facet_pool *pool;
     facet_net *net;
     facet_step *step;
+    facet_vocabulary *vocabulary; // of steps; judging takes all tokens
     facet_adam *adam;
     facet_mean *mean; // of the values of late, which is what is judged
     course train, judge;
@@ -358,6 +360,7 @@ static facet_status train(distill *d, facet_err *err)
             // A last, smaller batch weighs as little as it is small.
             batch.scale = 1.0f / (float)d->opts->batch_tokens;
             batch.backward = true;
+            batch.vocabulary = d->vocabulary;
             schedule.peak = d->peak;
             const double rate = facet_schedule_rate(&schedule, d->result.steps);
             FACET_TRY(train_step(d, &batch, rate, err));
@@ -444,6 +447,8 @@ static facet_status distill_run(distill *d, facet_err *err)
     FACET_TRY(facet_pool_new(n_threads, d->opts->alloc, &d->pool, err));
     FACET_TRY(net_init(d, err));
     FACET_TRY(buffers_init(d, err));
+    FACET_TRY(facet_vocabulary_new(d->net, d->data->train, ONE_IN, d->opts->seed, d->opts->alloc,
+                                   &d->vocabulary, err));
     FACET_TRY(judge(d, &d->result.before, err));
     d->best_loss = d->result.before;
     FACET_TRY(train(d, err));
@@ -461,6 +466,7 @@ facet_status facet_distill(const facet_distill_data *data, const facet_distill_o
     facet_adam_free(d.adam);
     facet_mean_free(d.mean);
     facet_step_free(d.step);
+    facet_vocabulary_free(d.vocabulary);
     facet_net_free(d.net);
     facet_pool_free(d.pool);
     course_fini(&d.train, opts->alloc);

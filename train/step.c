@@ -8,7 +8,6 @@
 #include "train/step_private.h"
 
 #define LOGITS_BYTES  ((size_t)64 << 20) // of the head at a time
-#define HEAD_SEGMENT  4096u              // rows of the head in one partial sum
 #define EMBED_COLUMNS 64u                // of an item of the embedding's gradient
 
 // ---- buffers ----------------------------------------------------------------------------------
@@ -75,7 +74,7 @@ static void cut_all(facet_step *step, cutter *c)
     step->lane = 2 * (size_t)step->opts.longest * (FACET_STEP_QUERY + (size_t)hp->head_dim);
     step->lanes = cut(c, facet_pool_threads(step->opts.pool), step->lane);
     facet_step_head *head = &step->head;
-    head->states = cut(c, 2 * (size_t)head->rows, d);
+    head->states = cut(c, 2 * t, d);
     head->logits = cut(c, (step->opts.distill ? 2 : 1) * (size_t)head->rows, hp->n_vocab);
     head->partial = cut(c, (size_t)head->segments * head->rows, d);
 }
@@ -129,7 +128,7 @@ static facet_status step_build(facet_step *step, facet_err *err)
     const size_t row = (size_t)hp->n_vocab * sizeof(facet_real) * (step->opts.distill ? 2 : 1);
     const size_t fit = (step->opts.logits_bytes ? step->opts.logits_bytes : LOGITS_BYTES) / row;
     head->rows = fit < 1 ? 1 : fit < t ? (uint32_t)fit : (uint32_t)t;
-    head->segments = (hp->n_vocab + HEAD_SEGMENT - 1) / HEAD_SEGMENT;
+    head->segments = (hp->n_vocab + FACET_STEP_SEGMENT - 1) / FACET_STEP_SEGMENT;
     step->lowest = lowest_stage(step->net);
     step->x = facet_mem_new(alloc, facet_step_stages(step), sizeof *step->x);
     step->layers = facet_mem_new(alloc, hp->n_layers, sizeof *step->layers);
@@ -137,7 +136,7 @@ static facet_status step_build(facet_step *step, facet_err *err)
     step->start = facet_mem_new(alloc, t, sizeof *step->start);
     step->row = facet_mem_new(alloc, hp->d_model, sizeof *step->row);
     head->products = facet_mem_new(alloc, head->segments, sizeof *head->products);
-    head->losses = facet_mem_new(alloc, head->rows, sizeof *head->losses);
+    head->losses = facet_mem_new(alloc, t, sizeof *head->losses);
     head->scored = facet_mem_new(alloc, t, sizeof *head->scored);
     if (!step->x || !step->layers || !step->position || !step->start || !step->row ||
         !head->products || !head->losses || !head->scored)
@@ -246,9 +245,13 @@ static facet_status batch_check(const facet_step *step, const facet_batch *batch
                           "for %u; make the step for the largest batch",
                           (unsigned)batch->n_tokens, (unsigned)batch->n,
                           (unsigned)step->opts.max_tokens);
+    if (batch->vocabulary && facet_net_trains(step->net, FACET_ROLE_HEAD, 0))
+        return facet_fail(err, FACET_BAD_INPUT,
+                          "training: a head that is trained needs all of the vocabulary");
     for (uint32_t t = 0; t < batch->n_tokens; t++) {
         const uint32_t n_vocab = step->net->hp.n_vocab, target = facet_step_target(batch, t);
-        const bool known = target < n_vocab || (batch->teacher && target == FACET_NO_TARGET);
+        const bool there = target < n_vocab && facet_step_place(batch, target) != FACET_NO_PLACE;
+        const bool known = there || (batch->teacher && target == FACET_NO_TARGET);
         if (batch->tokens[t] < n_vocab && known) continue;
         return facet_fail(err, FACET_MISMATCH,
                           "training: token %u of a batch is not in the vocabulary of %u; "

@@ -9,6 +9,7 @@
 #define FACET_TRAIN_STEP_H
 
 #include "train/net.h"
+#include "train/vocabulary.h"
 
 typedef struct facet_step facet_step;
 
@@ -46,11 +47,14 @@ typedef struct facet_batch {
     const uint32_t *lengths; // (n)
     uint32_t n, n_tokens;
     const facet_prompts *prompts; // NULL: nothing comes before
-    const uint32_t *targets;      // (n_tokens)
-    const facet_real *teacher;    // (n_tokens, d_model)
-    facet_real text;              // share of the targets beside a teacher, 0 to 1
-    const facet_real *weights;    // (n_tokens) or NULL: 1 each; tokens of weight 0 skip the head
-    facet_real scale;             // gradients are those of scale * sum of weight * loss
+    // Stands for all tokens in the loss, which is then an estimate; it has the targets. NULL: all.
+    // Not for a net that trains its head.
+    const facet_vocabulary *vocabulary;
+    const uint32_t *targets;   // (n_tokens)
+    const facet_real *teacher; // (n_tokens, d_model)
+    facet_real text;           // share of the targets beside a teacher, 0 to 1
+    const facet_real *weights; // (n_tokens) or NULL: 1 each; tokens of weight 0 skip the head
+    facet_real scale;          // gradients are those of scale * sum of weight * loss
     bool backward;
 } facet_batch;
 

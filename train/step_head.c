@@ -17,8 +17,10 @@
 typedef struct chunk {
     facet_step *step;
     const facet_param *head;
-    uint32_t n;             // rows
-    const uint32_t *tokens; // (n) of the batch
+    const facet_real *stands; // (rows of the head) added to its logits, or NULL
+    uint32_t most, segments;  // tokens of a chunk; parts of the head
+    uint32_t n;               // tokens of this one
+    const uint32_t *tokens;   // (n) of the batch
 } chunk;
 
 static facet_real row_max(const facet_real *x, size_t n)
@@ -115,11 +117,16 @@ static void row_item(void *ctx, uint32_t thread, uint64_t item)
     facet_step *step = c->step;
     const facet_batch *batch = step->batch;
     const size_t n = c->head->rows;
-    const uint32_t token = c->tokens[item], target = facet_step_target(batch, token);
-    const facet_real text = target == FACET_NO_TARGET ? 0 : batch->teacher ? batch->text : 1;
+    const uint32_t token = c->tokens[item], next = facet_step_target(batch, token);
+    const uint32_t target = next == FACET_NO_TARGET ? 0 : facet_step_place(batch, next);
+    const facet_real text = next == FACET_NO_TARGET ? 0 : batch->teacher ? batch->text : 1;
     const facet_real weight = weight_of(batch, token);
     facet_real *s = step->head.logits + item * n;
     facet_real *t = batch->teacher ? s + (size_t)c->n * n : NULL;
+    for (size_t j = 0; c->stands && j < n; j++)
+        s[j] += c->stands[j];
+    for (size_t j = 0; c->stands && t && j < n; j++)
+        t[j] += c->stands[j];
     const row_pair row = {s, t, row_max(s, n), t ? row_max(t, n) : 0};
     // Of the target, less the logarithm of the sum over the vocabulary that both still lack.
     double cross = 0, apart = 0;
@@ -147,8 +154,8 @@ static void states_item(void *ctx, uint32_t thread, uint64_t item)
     const size_t d = c->head->cols;
     facet_real *to = c->step->branch + c->tokens[item] * d;
     memset(to, 0, d * sizeof *to);
-    for (uint32_t s = 0; s < head->segments; s++) {
-        const facet_real *part = head->partial + ((size_t)s * head->rows + item) * d;
+    for (uint32_t s = 0; s < c->segments; s++) {
+        const facet_real *part = head->partial + ((size_t)s * c->most + item) * d;
         for (size_t j = 0; j < d; j++)
             to[j] += part[j];
     }
@@ -159,8 +166,8 @@ static void states_back(const chunk *c)
     facet_step *step = c->step;
     const facet_step_head *head = &step->head;
     const size_t d = c->head->cols, n_vocab = c->head->rows;
-    const size_t segment = (n_vocab + head->segments - 1) / head->segments;
-    for (uint32_t s = 0; s < head->segments; s++) {
+    const size_t segment = (n_vocab + c->segments - 1) / c->segments;
+    for (uint32_t s = 0; s < c->segments; s++) {
         const size_t first = s * segment < n_vocab ? s * segment : n_vocab;
         head->products[s] =
             (facet_product){.kind = FACET_PRODUCT_NN,
@@ -171,12 +178,12 @@ static void states_back(const chunk *c)
                             .a = head->logits + first,
                             .b = c->head->value ? c->head->value + first * d : NULL,
                             .b_rounded = c->head->rounded ? c->head->rounded + first * d : NULL,
-                            .c = head->partial + (size_t)s * head->rows * d,
+                            .c = head->partial + (size_t)s * c->most * d,
                             .stride_a = n_vocab,
                             .stride_b = d,
                             .stride_c = d};
     }
-    facet_step_products(step, head->products, head->segments);
+    facet_step_products(step, head->products, c->segments);
     chunk job = *c;
     facet_each(step->opts.pool, c->n, states_item, &job);
 }
@@ -220,6 +227,27 @@ static double chunk_run(chunk *c)
     return loss;
 }
 
+// How the head's buffers are shared out: as many logits as of all of the vocabulary.
+static chunk chunk_of(facet_step *step)
+{
+    const facet_step_head *head = &step->head;
+    const facet_vocabulary *part = step->batch->vocabulary;
+    chunk c = {.step = step,
+               .head = facet_net_param(step->net, FACET_ROLE_HEAD, 0),
+               .most = head->rows,
+               .segments = head->segments};
+    if (!part) return c;
+    const size_t n_vocab = c.head->rows, n = part->head.rows;
+    c.segments = (uint32_t)((n + FACET_STEP_SEGMENT - 1) / FACET_STEP_SEGMENT);
+    size_t most = c.most * n_vocab / n;
+    if (most > (size_t)c.most * head->segments / c.segments)
+        most = (size_t)c.most * head->segments / c.segments;
+    c.most = most < step->opts.max_tokens ? (uint32_t)most : step->opts.max_tokens;
+    c.head = &part->head;
+    c.stands = part->stands;
+    return c;
+}
+
 double facet_step_head_run(facet_step *step)
 {
     const facet_batch *batch = step->batch;
@@ -231,11 +259,10 @@ double facet_step_head_run(facet_step *step)
         memset(step->branch, 0,
                (size_t)batch->n_tokens * step->net->hp.d_model * sizeof *step->branch);
     double loss = 0;
-    for (uint32_t first = 0; first < n; first += head->rows) {
-        chunk c = {.step = step,
-                   .head = facet_net_param(step->net, FACET_ROLE_HEAD, 0),
-                   .n = n - first < head->rows ? n - first : head->rows,
-                   .tokens = head->scored + first};
+    chunk c = chunk_of(step);
+    for (uint32_t first = 0; first < n; first += c.most) {
+        c.n = n - first < c.most ? n - first : c.most;
+        c.tokens = head->scored + first;
         loss += chunk_run(&c);
     }
     return loss;

@@ -21,16 +21,18 @@ typedef struct facet_step_layer {
     facet_real *gate, *up;          // (tokens, n_kept)
 } facet_step_layer;
 
+// With part of the vocabulary more tokens come at a time, in fewer segments.
 typedef struct facet_step_head {
-    uint32_t rows;           // tokens at a time
-    uint32_t segments;       // of the vocabulary, for the gradient of the states
-    facet_real *states;      // (2 rows, d_model) of student, then of teacher
+    uint32_t rows;           // tokens at a time, over all of the vocabulary
+    uint32_t segments;       // of all of it, for the gradient of the states
+    facet_real *states;      // (2 max_tokens, d_model) of student, then of teacher
     facet_real *logits;      // (2 rows, n_vocab), then the gradient of the student's
     facet_real *partial;     // (segments, rows, d_model)
     facet_product *products; // (segments)
-    double *losses;          // (rows)
+    double *losses;          // (max_tokens)
     uint32_t *scored;        // (max_tokens) tokens of weight other than 0
 } facet_step_head;
+#define FACET_STEP_SEGMENT 4096u // rows of the head in one partial sum
 
 struct facet_step {
     const facet_net *net; // borrowed
@@ -60,6 +62,11 @@ struct facet_step {
 static inline uint32_t facet_step_target(const facet_batch *batch, uint32_t token)
 {
     return batch->targets ? batch->targets[token] : FACET_NO_TARGET;
+}
+// The logit of a token.
+static inline uint32_t facet_step_place(const facet_batch *batch, uint32_t token)
+{
+    return batch->vocabulary ? batch->vocabulary->place[token] : token;
 }
 static inline uint32_t facet_step_prompt(const facet_batch *batch, uint32_t sample)
 {

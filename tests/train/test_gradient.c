@@ -42,6 +42,7 @@ typedef struct world {
     facet_real weights[MOST_TOKENS], teacher[MOST_TOKENS * D];
     facet_prompts prompts;
     facet_real *keys; // and values
+    facet_vocabulary *part;
 } world;
 
 // Most checks run on the first ids only: they need thousands of losses. The whole vocabulary is
@@ -56,7 +57,7 @@ static void vocabulary_cut(facet_model *model)
 typedef struct setting {
     facet_memory_kind kind;
     const facet_ffn_custom *custom;
-    bool distill, long_samples, prompts;
+    bool distill, long_samples, prompts, part;
     facet_real text; // beside the teacher
     uint32_t train;
 } setting;
@@ -111,6 +112,17 @@ static void prompts_fill(world *w, const setting *s)
     w->batch.prompts = &w->prompts;
 }
 
+// A part of the vocabulary that has the targets.
+static void part_fill(world *w)
+{
+    uint32_t list[MOST_TOKENS], n = 0;
+    for (uint32_t t = 0; t < w->batch.n_tokens; t++)
+        if (w->targets[t] != FACET_NO_TARGET) list[n++] = w->targets[t];
+    const facet_samples samples = {.tokens = list, .lengths = &n, .n = 1, .n_tokens = n};
+    assert_int_equal(facet_vocabulary_new(w->net, &samples, 3, 8, NULL, &w->part, NULL), FACET_OK);
+    w->batch.vocabulary = w->part;
+}
+
 static world *world_new(const setting *s)
 {
     world *w = calloc(1, sizeof *w);
@@ -131,11 +143,13 @@ static world *world_new(const setting *s)
                                                        w->model->hp.n_vocab,
                                        .pool = w->pool};
     assert_int_equal(facet_step_new(w->net, &step_opts, &w->step, &err), FACET_OK);
+    if (s->part) part_fill(w);
     return w;
 }
 
 static void world_free(world *w)
 {
+    facet_vocabulary_free(w->part);
     facet_step_free(w->step);
     facet_net_free(w->net);
     facet_pool_free(w->pool);
@@ -285,6 +299,22 @@ static void test_prompts(void **state)
                                     FACET_PARAM_BIT(FACET_ROLE_K) | FACET_PARAM_BIT(FACET_ROLE_V)});
 }
 
+// A loss over part of the vocabulary, of fewer parts than the whole head's when it is long.
+static void test_part(void **state)
+{
+    (void)state;
+    for (int kind = 0; kind < FACET_MEMORY_COUNT; kind++)
+        setting_check(&(setting){.kind = (facet_memory_kind)kind,
+                                 .custom = pruned,
+                                 .distill = true,
+                                 .text = kind % 2 ? 0.3 : 0.7,
+                                 .long_samples = kind == 1,
+                                 .part = true,
+                                 .train = FACET_PARAM_DOWN_BOTH |
+                                          FACET_PARAM_BIT(FACET_ROLE_OUT_NORM) |
+                                          FACET_PARAM_BIT(FACET_ROLE_FFN_NORM)});
+}
+
 // What is computed for some roles is what is computed for all, to rounding: nothing is cut off that
 // a trained parameter needs.
 static void test_roles_alone(void **state)
@@ -351,6 +381,7 @@ int main(void)
         cmocka_unit_test(test_all_parameters), cmocka_unit_test(test_pruned),
         cmocka_unit_test(test_long_samples),   cmocka_unit_test(test_roles_alone),
         cmocka_unit_test(test_accumulation),   cmocka_unit_test(test_prompts),
+        cmocka_unit_test(test_part),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
