@@ -28,8 +28,8 @@ def arguments(description, rows, seeds):
     parser.add_argument("--seeds", type=int, default=seeds, help=f"calibrations ({seeds})")
     parser.add_argument("--documents", type=int, default=160, help="drawn to calibrate (160)")
     parser.add_argument("--ctx", type=int, default=256, help="tokens of a window (256)")
-    parser.add_argument("--held-bytes", type=int, default=14000,
-                        help="held-out text is cut behind the last line within them (14000)")
+    parser.add_argument("--held-bytes", type=int, default=100000,
+                        help="held-out text is cut behind the last line within them (100000)")
     parser.add_argument("--rows", help="file of results (WORK/rows.jsonl)")
     parser.add_argument("--keep-bundles", action="store_true")
     return parser, own, options

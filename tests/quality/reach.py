@@ -3,7 +3,7 @@
 """Perplexity over dense of one family, over several calibrations drawn by seeds, as a table.
 
 Usage: reach.py FACET TEXTS MODEL:TEXT:KEEP[,KEEP...]... --work DIR [--seeds 3] [--documents 160]
-                [--ctx 256] [--held-bytes 14000] [--rows FILE] [--keep-bundles] [-- COMPILE OPTIONS]
+                [--ctx 256] [--held-bytes 100000] [--rows FILE] [--keep-bundles] [-- COMPILE OPTIONS]
 TEXTS is a folder made by texts.py; bundles.py tells what is done with it. Seconds and peak memory
 are of `facet compile`: median and highest of the seeds. What is measured is kept in FILE
 (DIR/rows.jsonl) and not measured again.
