@@ -10,6 +10,7 @@
 #define JUDGINGS       4u   // of a run, unless told otherwise
 #define FIRST          8u   // judged after so small a part: a rate that is too high shows at once
 #define CALMER         0.25 // of a rate that went wrong
+#define MOST_SPOILED   3u   // times that numbers may not be finite
 #define WARM_UP        20u  // one step in so many
 #define AVERAGED       16u  // one step in so many is what counts in the mean,
 #define AVERAGED_LEAST 8u   // but this many
@@ -36,7 +37,8 @@ typedef struct distill {
     facet_step *step;
     facet_vocabulary *vocabulary; // of steps; judging takes all tokens
     facet_adam *adam;
-    facet_mean *mean; // of the values of late, which is what is judged
+    facet_mean *mean;  // of the values of late, which is what is judged
+    uint32_t averaged; // steps that count in it
     course train, judge;
     uint32_t max_tokens; // of a batch
     uint32_t *tokens;    // (max_tokens) of the batch
@@ -49,8 +51,8 @@ typedef struct distill {
     size_t *place;    // (max_tokens)
     float *best;      // (n_trained) values that judged best
     double best_loss;
-    double peak; // rate
-    bool ended;  // by numbers that are not finite
+    double peak;        // rate
+    uint32_t n_spoiled; // steps and judgings whose numbers were not finite
     facet_distill_result result;
 } distill;
 
@@ -239,6 +241,12 @@ static void best_copy(distill *d, bool back)
     }
 }
 
+// A model that gives no numbers at any rate.
+static bool ended(const distill *d)
+{
+    return d->n_spoiled == MOST_SPOILED;
+}
+
 // Back to the best values, more slowly from there.
 static void best_return(distill *d)
 {
@@ -270,19 +278,22 @@ static void best_give(const distill *d)
     }
 }
 
-// What came of a step or a judging. Numbers that are not finite end the training, which has not
-// failed for that; anything else is the caller's to hear.
-static facet_status end_or_fail(distill *d, facet_status status, const facet_err *why,
-                                facet_err *err)
+// What came of a step or a judging. Numbers that are not finite are a rate that is too high; of
+// anything else the caller hears.
+static facet_status spoiled_or_fail(distill *d, facet_status status, const facet_err *why,
+                                    bool *spoiled, facet_err *err)
 {
-    if (status != FACET_FAILED) {
+    *spoiled = status == FACET_FAILED;
+    if (!*spoiled) {
         if (status != FACET_OK && err) *err = *why;
         return status;
     }
-    d->ended = true;
+    best_return(d);
+    d->n_spoiled++;
     facet_report_log(d->opts->report, FACET_LOG_WARN,
-                     "distill: loss or gradient is not finite at step %u; the best so far is kept",
-                     (unsigned)d->result.steps);
+                     "distill: loss or gradient is not finite at step %u; %s",
+                     (unsigned)d->result.steps,
+                     ended(d) ? "the best so far is kept" : "back to the best, at a lower rate");
     return FACET_OK;
 }
 
@@ -290,9 +301,10 @@ static facet_status judge_again(distill *d, uint32_t n_steps, facet_err *err)
 {
     double loss;
     facet_err why;
+    bool spoiled;
     facet_mean_swap(d->mean);
-    FACET_TRY(end_or_fail(d, judge(d, &loss, &why), &why, err));
-    if (d->ended) return FACET_OK;
+    FACET_TRY(spoiled_or_fail(d, judge(d, &loss, &why), &why, &spoiled, err));
+    if (spoiled) return FACET_OK;
     facet_report_log(d->opts->report, FACET_LOG_INFO,
                      "distill: step %u of %u, rate %.3g, loss %.4f (%.4f before)",
                      (unsigned)d->result.steps, (unsigned)n_steps, d->peak, loss, d->result.before);
@@ -321,15 +333,20 @@ static uint32_t steps_count(distill *d)
     return n < UINT32_MAX ? (uint32_t)n : UINT32_MAX;
 }
 
-// One step. When the numbers went wrong in it, the values have not felt it.
-static facet_status train_step(distill *d, const facet_batch *batch, double rate, facet_err *err)
+// One step, and the mean with it. When the numbers went wrong in it, the values have not felt it.
+static facet_status train_step(distill *d, const facet_batch *batch, double rate, bool *spoiled,
+                               facet_err *err)
 {
     double loss;
     facet_err why;
     facet_net_zero(d->net);
     facet_status status = facet_step_run(d->step, batch, &loss, &why);
     if (status == FACET_OK && !isfinite(facet_adam_step(d->adam, rate))) status = FACET_FAILED;
-    return end_or_fail(d, status, &why, err);
+    FACET_TRY(spoiled_or_fail(d, status, &why, spoiled, err));
+    if (!*spoiled) facet_mean_add(d->mean, d->averaged);
+    d->result.steps++;
+    d->result.tokens += batch->n_tokens;
+    return FACET_OK;
 }
 
 // Is it time to judge, behind the steps so far?
@@ -344,7 +361,7 @@ static bool is_judged(const distill *d, uint32_t n_steps)
 static facet_status train(distill *d, facet_err *err)
 {
     const uint32_t n_steps = steps_count(d), part = n_steps / AVERAGED;
-    const uint32_t averaged = part > AVERAGED_LEAST ? part : AVERAGED_LEAST;
+    d->averaged = part > AVERAGED_LEAST ? part : AVERAGED_LEAST;
     facet_schedule schedule = {.floor = RATE_FLOOR, .warm_up = n_steps / WARM_UP, .steps = n_steps};
     d->peak = d->opts->rate;
     best_copy(d, false);
@@ -363,13 +380,10 @@ static facet_status train(distill *d, facet_err *err)
             batch.vocabulary = d->vocabulary;
             schedule.peak = d->peak;
             const double rate = facet_schedule_rate(&schedule, d->result.steps);
-            FACET_TRY(train_step(d, &batch, rate, err));
-            if (d->ended) return FACET_OK;
-            facet_mean_add(d->mean, averaged);
-            d->result.steps++;
-            d->result.tokens += batch.n_tokens;
-            if (is_judged(d, n_steps)) FACET_TRY(judge_again(d, n_steps, err));
-            if (d->ended) return FACET_OK;
+            bool spoiled;
+            FACET_TRY(train_step(d, &batch, rate, &spoiled, err));
+            if (!spoiled && is_judged(d, n_steps)) FACET_TRY(judge_again(d, n_steps, err));
+            if (ended(d)) return FACET_OK;
         }
     }
     return FACET_OK;

@@ -260,19 +260,31 @@ static void test_same(void **state)
     world_free(first);
 }
 
-// Where nothing gets better, what comes out is what went in: no steps, or steps of harm.
+static void count_warning(void *ctx, facet_level level, const char *text)
+{
+    (void)text;
+    *(int *)ctx += level == FACET_LOG_WARN;
+}
+
+// Where nothing gets better, what comes out is what went in: no steps, or steps of harm. Numbers
+// that are not finite are borne twice, each at a lower rate.
 static void test_never_worse(void **state)
 {
     (void)state;
     const double rates[] = {0, 1e4, 1e30};
     for (size_t i = 0; i < FACET_COUNT_OF(rates); i++) {
+        int n_warnings = 0;
+        const facet_report report = {.ctx = &n_warnings, .log = count_warning};
         world *w = world_new(FACET_MEMORY_QWEN2), *before = world_new(FACET_MEMORY_QWEN2);
         facet_distill_opts opts = opts_of(2);
         opts.rate = rates[i];
-        opts.max_steps = 5;
+        opts.max_steps = 9;
+        opts.report = &report;
         facet_distill_result result = {0};
         assert_int_equal(facet_distill(&w->data, &opts, &result, NULL), FACET_OK);
         assert_true(result.after == result.before && result.best_step == 0);
+        if (rates[i] > 1e9) assert_int_equal(n_warnings, 3);
+        if (rates[i] > 1e9) assert_true(result.rate == rates[i] / 64);
         assert_same(w, before);
         world_free(w);
         world_free(before);
