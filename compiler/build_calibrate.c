@@ -2,8 +2,8 @@
 // One set of kept channels through the layers, each layer compiled on the inputs that the compiled
 // layers below it produce:
 //
-//     dense stream  --attn--ffn-->  x after the layer, dense        (unless the target is the layer
-//     alone) this stream   --attn--look--> z of kept channels, wanted y* -> moments
+//     dense stream  --attn--ffn-->  x after the layer, dense     (unless the target is `layer`)
+//     this stream   --attn--look--> z of kept channels, wanted y* -> moments
 //                                   moments -> compensate -> quantise -> take
 //                                   (tuned rows: moments -> quantise -> take; this stream then
 //                                    has the family's vectors, the dense one never)

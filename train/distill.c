@@ -15,7 +15,7 @@
 #define AVERAGED       16u  // one step in so many is what counts in the mean,
 #define AVERAGED_LEAST 8u   // but this many
 #define RATE_FLOOR     0.05 // of the peak, at the end
-#define ONE_IN         4u // of the tokens that the text lacks: so many stand for all of them in a step
+#define ONE_IN         4u   // of so many tokens that the text lacks, one is in a step's loss
 
 // Samples with what the dense model makes of them.
 typedef struct course {

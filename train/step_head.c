@@ -110,6 +110,13 @@ static facet_real weight_of(const facet_batch *batch, uint32_t token)
     return batch->weights ? batch->weights[token] : 1;
 }
 
+// Logits of a part of the vocabulary, if it is one and there are any.
+static void row_stand(facet_real *x, const facet_real *stands, size_t n)
+{
+    for (size_t j = 0; x && stands && j < n; j++)
+        x[j] += stands[j];
+}
+
 static void row_item(void *ctx, uint32_t thread, uint64_t item)
 {
     (void)thread;
@@ -123,10 +130,8 @@ static void row_item(void *ctx, uint32_t thread, uint64_t item)
     const facet_real weight = weight_of(batch, token);
     facet_real *s = step->head.logits + item * n;
     facet_real *t = batch->teacher ? s + (size_t)c->n * n : NULL;
-    for (size_t j = 0; c->stands && j < n; j++)
-        s[j] += c->stands[j];
-    for (size_t j = 0; c->stands && t && j < n; j++)
-        t[j] += c->stands[j];
+    row_stand(s, c->stands, n);
+    row_stand(t, c->stands, n);
     const row_pair row = {s, t, row_max(s, n), t ? row_max(t, n) : 0};
     // Of the target, less the logarithm of the sum over the vocabulary that both still lack.
     double cross = 0, apart = 0;

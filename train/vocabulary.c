@@ -4,7 +4,7 @@
 #include "base/memory.h"
 #include "base/random.h"
 
-// place: 0 for tokens of the samples. Returns how many those are.
+// place: 0 for tokens of the samples. *n: how many there are.
 static facet_status mark_text(const facet_samples *samples, uint32_t n_vocab, uint32_t *place,
                               uint32_t *n, facet_err *err)
 {

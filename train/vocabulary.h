@@ -14,10 +14,9 @@
 
 typedef struct facet_vocabulary {
     const facet_alloc *alloc;
-    facet_param head; // (n, d_model) frozen
-    uint32_t *place;  // (n_vocab) a token's row, or FACET_NO_PLACE
-    facet_real
-        *stands; // (n) logarithm of how many tokens a row stands for; 0 for those of the text
+    facet_param head;   // (n, d_model) frozen
+    uint32_t *place;    // (n_vocab) a token's row, or FACET_NO_PLACE
+    facet_real *stands; // (n) logarithm of how many tokens a row stands for
 } facet_vocabulary;
 
 // Of the tokens that the samples lack, one in `one_in` (1 or more) is drawn, and one at least. The

@@ -59,10 +59,8 @@ def calibrate(args, halves, completions):
     for k, half in enumerate(halves):
         path = os.path.join(args.work, f"calibrates{k}.jsonl")
         made = [completions[problem["task_id"]] for problem in half]
-        lines = [{"prompt": m["prompt"], "completion": m["completion"]} for m in made]
-        if args.answers > 1:
-            lines = [{"prompt": line["prompt"]} for line in lines]
-        answers.write_lines(path, lines)
+        fields = ["prompt"] if args.answers > 1 else ["prompt", "completion"]
+        answers.write_lines(path, [{name: m[name] for name in fields} for m in made])
         tasks += ["--task", f"half{k}={path}"]
     masks = os.path.join(args.work, "halves.masks")
     command.run(args.facet, "predict", args.model, *tasks, "--ctx", args.ctx, "--continue",

@@ -15,5 +15,8 @@ typedef struct facet_failing {
 
 // `failing` must stay where it is.
 void facet_failing_init(facet_failing *failing, long fail_at);
+// Calls `make`, which frees what it makes, with the first allocation failing, then the second,
+// until none fails: each call but the last is FACET_NO_MEMORY, and none leaves anything alive.
+void facet_failing_each(facet_status (*make)(void *ctx, const facet_alloc *alloc), void *ctx);
 
 #endif

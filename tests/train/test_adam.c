@@ -221,26 +221,26 @@ static void test_scales(void **state)
     facet_memory_model_free(model);
 }
 
+static facet_status make(void *ctx, const facet_alloc *alloc)
+{
+    const pair *p = ctx;
+    facet_adam_opts opts = FACET_ADAM_OPTS_DEFAULT;
+    opts.pool = p->pool;
+    opts.alloc = alloc;
+    facet_adam *adam = NULL;
+    const facet_status status = facet_adam_new(&p->net, &opts, &adam, NULL);
+    facet_adam_free(adam);
+    assert_int_equal(adam == NULL, status != FACET_OK);
+    return status;
+}
+
 static void test_memory(void **state)
 {
     (void)state;
     pair p;
     pair_init(&p, 3, 4, 4);
     adam_init(&p, FACET_ADAM_OPTS_DEFAULT, 1);
-    for (long fail_at = 1;; fail_at++) {
-        facet_failing failing;
-        facet_failing_init(&failing, fail_at);
-        facet_adam_opts opts = FACET_ADAM_OPTS_DEFAULT;
-        opts.pool = p.pool;
-        opts.alloc = &failing.alloc;
-        facet_adam *adam = NULL;
-        const facet_status status = facet_adam_new(&p.net, &opts, &adam, NULL);
-        facet_adam_free(adam);
-        assert_int_equal(atomic_load(&failing.alive), 0);
-        if (status == FACET_OK) break;
-        assert_int_equal(status, FACET_NO_MEMORY);
-        assert_null(adam);
-    }
+    facet_failing_each(make, &p);
     pair_fini(&p);
 }
 
