@@ -155,7 +155,7 @@ typedef struct facet_build_opts {
     bool budget_global; // move tiles between layers; else the same share in each
     facet_compensation compensate;
     facet_refit_target refit_target;
-    uint64_t calibration_tokens; // at most, a family; 0: 8 a kept channel, 8192 at least
+    uint64_t calibration_tokens; // at most, a family; 0: 6 a channel of a layer, 8192 at least
     uint64_t tune_tokens;        // at most, a family, repetitions counted; 0: 65536
     bool dense_prompts;          // dense will read the prompts, the family only what follows
     facet_precision precision;   // of the sums over tokens

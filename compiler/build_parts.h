@@ -76,8 +76,9 @@ static inline facet_compensation facet_build_method(const facet_building *b)
 }
 facet_status facet_build_calibrate(facet_building *b, facet_calibrate_job *job, facet_err *err);
 
-// How many tokens calibrate a family, at most: what was asked for, or eight for each channel that a
-// layer keeps (a refit solves for as many weights a row as there are channels), 8,192 at least.
+// How many tokens calibrate a family, at most: what was asked for, or six for each channel that a
+// layer has, 8,192 at least. The fewer are kept, the more a refit has to repair: it does not get
+// less text.
 uint64_t facet_build_tokens(const facet_building *b);
 
 // A copy of listed samples, at most max_tokens (0: no limit) spread over the list; those that judge

@@ -6,12 +6,12 @@
 #include "compiler/build_parts.h"
 #include "compiler/family_documents.h"
 
-enum { judge_share = 5, tokens_a_channel = 8, least_tokens = 8192 };
+enum { judge_share = 5, tokens_a_channel = 6, least_tokens = 8192 };
 
 uint64_t facet_build_tokens(const facet_building *b)
 {
     if (b->opts->calibration_tokens > 0) return b->opts->calibration_tokens;
-    const uint64_t wanted = (uint64_t)(b->keep * b->model->hp.d_ff * tokens_a_channel);
+    const uint64_t wanted = (uint64_t)b->model->hp.d_ff * tokens_a_channel;
     return wanted > least_tokens ? wanted : least_tokens;
 }
 

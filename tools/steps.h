@@ -88,9 +88,10 @@ extern const facet_steps_opts facet_steps_defaults;
 #define FACET_STEPS_REPAIR_ROWS                                                                    \
     FACET_OPT_CHOICE("--budget", FACET_STEPS_FIELD(budget), "uniform|global",                      \
                      "The same share of every layer, or moved to where it helps most (uniform)."), \
-        FACET_OPT_COUNT("--calibration-tokens", NULL, FACET_STEPS_FIELD(calibration_tokens), "N",  \
-                        "At most N tokens calibrate a family (8 a kept channel, 8192 at least).",  \
-                        64, 16777216),                                                             \
+        FACET_OPT_COUNT(                                                                           \
+            "--calibration-tokens", NULL, FACET_STEPS_FIELD(calibration_tokens), "N",              \
+            "At most N tokens calibrate a family (6 a channel of a layer, 8192 at least).", 64,    \
+            16777216),                                                                             \
         FACET_OPT_CHOICE("--compensate", FACET_STEPS_FIELD(compensate), "none|bias|refit|tune",    \
                          "What repairs the dropped channels; tune moves all layers of a refit "    \
                          "together towards dense, which takes longer (refit)."),                   \
