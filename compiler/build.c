@@ -10,7 +10,7 @@
 
 #include "base/clock.h"
 #include "base/file.h"
-#include "compiler/build_parts.h"
+#include "compiler/build_choose.h"
 #include "compiler/select.h"
 #include "compiler/weights.h"
 #include "model/tokenizer.h"
@@ -18,7 +18,7 @@
 const char *facet_build_step_name(facet_build_step step)
 {
     static const char *const names[FACET_STEP_COUNT] = {
-        [FACET_STEP_READ] = "read",     [FACET_STEP_BUDGET] = "budget",
+        [FACET_STEP_READ] = "read",     [FACET_STEP_CHOOSE] = "choose",
         [FACET_STEP_LAYOUT] = "layout", [FACET_STEP_COMPENSATE] = "compensate",
         [FACET_STEP_TUNE] = "tune",     [FACET_STEP_QUANTIZE] = "quantize",
         [FACET_STEP_PACK] = "pack",     [FACET_STEP_KERNELS] = "kernels",
@@ -137,24 +137,11 @@ static facet_status read_model(facet_building *b, facet_err *err)
     return facet_build_judgeable(b, err);
 }
 
-static facet_status make_budget(facet_building *b, facet_err *err)
-{
-    const facet_hparams *hp = &b->model->hp;
-    const size_t cells = (size_t)b->n_families * hp->n_layers;
-    b->n_keep = facet_arena_new(&b->arena, cells, sizeof *b->n_keep);
-    if (!b->n_keep) return facet_fail_memory(err, cells * sizeof *b->n_keep);
-    for (size_t i = 0; i < cells; i++)
-        b->n_keep[i] = facet_select_tiles(hp->d_ff, b->keep);
-    for (uint32_t k = 0; k < b->n_families && b->opts->budget_global && b->keep < 1; k++)
-        FACET_TRY(facet_build_budget(b, k, b->n_keep + (size_t)k * hp->n_layers, err));
-    return FACET_OK;
-}
-
 static facet_status make_layout(facet_building *b, facet_err *err)
 {
     const facet_hparams *hp = &b->model->hp;
-    const facet_layout_problem problem = {b->n_families, hp->n_layers, hp->d_ff,
-                                          b->families ? b->families->scores : NULL, b->n_keep};
+    const facet_layout_problem problem = {b->n_families, hp->n_layers, hp->d_ff, b->worth,
+                                          b->n_keep};
     return facet_layout_build(&problem, b->alloc, b->opts->report, &b->layout, err);
 }
 
@@ -217,7 +204,7 @@ typedef struct step {
 static facet_status run_steps(facet_building *b, facet_err *err)
 {
     static const step steps[] = {
-        {FACET_STEP_READ, read_model},      {FACET_STEP_BUDGET, make_budget},
+        {FACET_STEP_READ, read_model},      {FACET_STEP_CHOOSE, facet_build_choose},
         {FACET_STEP_LAYOUT, make_layout},   {FACET_STEP_PACK, pack},
         {FACET_STEP_COUNT, write_families}, {FACET_STEP_KERNELS, facet_build_kernels},
         {FACET_STEP_PROVE, prove},

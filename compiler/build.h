@@ -147,14 +147,24 @@ typedef enum facet_refit_target {
     FACET_REFIT_LAYER,    // the dense layer's output on the same inputs
     FACET_REFIT_RESIDUAL, // the dense residual stream behind the layer
     FACET_REFIT_HALF,     // halfway between these two
+    FACET_REFIT_BEST,     // each family's best, by the loss of text that does not fit
     FACET_REFIT_COUNT
 } facet_refit_target;
+
+// Which channels a family keeps.
+typedef enum facet_selection {
+    FACET_SELECT_STATS,     // the best by the family's own statistics, the default
+    FACET_SELECT_ELIMINATE, // those that a refit can spare least (eliminate.h)
+    FACET_SELECT_BEST,      // the better, as above
+    FACET_SELECT_COUNT
+} facet_selection;
 
 typedef struct facet_build_opts {
     double keep;        // 0: the family set's own
     bool budget_global; // move tiles between layers; else the same share in each
     facet_compensation compensate;
     facet_refit_target refit_target;
+    facet_selection select;
     uint64_t calibration_tokens; // at most, a family; 0: 6 a channel of a layer, 8192 at least
     uint64_t tune_tokens;        // at most, a family, repetitions counted; 0: 65536
     bool dense_prompts;          // dense will read the prompts, the family only what follows
@@ -183,14 +193,18 @@ typedef struct facet_build_opts {
 // "none", "bias", "refit", "tune"; false when the name is none of them.
 bool facet_compensation_find(const char *name, facet_compensation *out);
 const char *facet_compensation_name(facet_compensation compensation);
-// "auto", "layer", "residual", "half"; false when the name is none of them.
+// "auto", "layer", "residual", "half", "best"; false when the name is none of them.
 bool facet_refit_target_find(const char *name, facet_refit_target *out);
+const char *facet_refit_target_name(facet_refit_target target);
+// "stats", "eliminate", "best"; false when the name is none of them.
+bool facet_selection_find(const char *name, facet_selection *out);
+const char *facet_selection_name(facet_selection selection);
 
 // ---- result -----------------------------------------------------------------------------------
 
 typedef enum facet_build_step {
-    FACET_STEP_READ, // fingerprint
-    FACET_STEP_BUDGET,
+    FACET_STEP_READ,   // fingerprint
+    FACET_STEP_CHOOSE, // what is rehearsed, shares of layers included
     FACET_STEP_LAYOUT,
     FACET_STEP_COMPENSATE, // with the calibration's forward passes
     FACET_STEP_TUNE,
@@ -203,10 +217,21 @@ typedef enum facet_build_step {
 } facet_build_step;
 const char *facet_build_step_name(facet_build_step step); // "read", "layout" ...
 
+// A choice that was tried, and the loss of judging text, in nats a token.
+typedef struct facet_build_rehearsed {
+    const char *name; // static
+    double loss;
+} facet_build_rehearsed;
+enum { FACET_BUILD_REHEARSED = 5 }; // of a family at most, but for shares of layers
+
 typedef struct facet_build_family {
     char name[64];
     uint64_t calibration_samples, calibration_tokens, held_samples, held_tokens;
-    uint64_t duplicates; // samples left out because they share text with a held-out one
+    uint64_t duplicates;       // samples left out because they share text with a held-out one
+    facet_refit_target target; // not AUTO, not BEST
+    bool eliminated;           // its channels are chosen by elimination
+    facet_build_rehearsed rehearsed[FACET_BUILD_REHEARSED];
+    uint32_t n_rehearsed;
     // Nats a judging token with uniform shares and with the chosen ones; 0: no search.
     double loss_uniform, loss_chosen;
     double recall;      // captured score / best possible, mean over layers

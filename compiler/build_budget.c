@@ -12,28 +12,22 @@
 #include <math.h>
 #include <string.h>
 
-#include "base/bits.h"
 #include "compiler/budget.h"
-#include "compiler/build_parts.h"
+#include "compiler/build_choose.h"
 #include "compiler/layer_fit.h"
 #include "compiler/select.h"
 
-enum { least_tokens = 4096, carried_point = 2 };
-#define MOST_TRAIL ((uint64_t)1 << 30) // bytes of residual streams of all layers
+enum { carried_point = 2 };
 
 typedef struct survey {
     facet_building *b;
+    facet_rehearsal *rehearsal;
     uint32_t family;
-    facet_samples samples, judging; // `judging` is a view of the judging samples
-    uint64_t n_fit;
     facet_layer_fit fit;
     void *stream, *dense; // in front of the layer's FFN, behind it; all samples
     void *judge;          // in front of the layer; judging samples
     float *final;         // (judging tokens, d) normed final states of the dense model
-    uint32_t *order;      // (d_ff) scratch
-    uint8_t *bits;
-    double *cost; // (n_layers, FACET_BUDGET_POINTS)
-    facet_trail trail;
+    double *cost;         // (n_layers, FACET_BUDGET_POINTS)
     double ridge;
 } survey;
 
@@ -45,13 +39,8 @@ static void survey_fini(survey *s)
     if (s->dense) ops->stream_free(ops->ctx, s->dense);
     if (s->judge) ops->stream_free(ops->ctx, s->judge);
     facet_layer_fit_fini(&s->fit);
-    facet_build_samples_fini(&s->samples, alloc);
     facet_mem_free(alloc, s->final);
-    facet_mem_free(alloc, s->order);
-    facet_mem_free(alloc, s->bits);
     facet_mem_free(alloc, s->cost);
-    facet_mem_free(alloc, s->trail.x);
-    facet_mem_free(alloc, s->trail.energy);
 }
 
 // The rest of the dense layers; the normed final state of every token into `out`.
@@ -65,7 +54,7 @@ static facet_status finish(const survey *s, void *stream, uint32_t layer, float 
         FACET_TRY(ops->stream_ffn(ops->ctx, stream, NULL, NULL, err));
     }
     const float *x = ops->stream_x(ops->ctx, stream);
-    for (uint64_t t = 0; t < s->judging.n_tokens; t++) {
+    for (uint64_t t = 0; t < s->rehearsal->judging.n_tokens; t++) {
         double sum = 0;
         for (uint32_t i = 0; i < hp->d_model; i++)
             sum += (double)x[t * hp->d_model + i] * (double)x[t * hp->d_model + i];
@@ -76,38 +65,20 @@ static facet_status finish(const survey *s, void *stream, uint32_t layer, float 
     return FACET_OK;
 }
 
-// Half of what calibrates: shares are ranked, not fitted.
-static uint64_t survey_tokens(const facet_building *b)
-{
-    const facet_hparams *hp = &b->model->hp;
-    const uint64_t most = MOST_TRAIL / ((uint64_t)hp->n_layers * hp->d_model * sizeof(float));
-    const uint64_t half = facet_build_tokens(b) / 2, wanted = half < most ? half : most;
-    return wanted > least_tokens ? wanted : least_tokens;
-}
-
 static facet_status survey_init(survey *s, facet_err *err)
 {
     facet_building *b = s->b;
     const facet_build_ops *ops = b->ops;
     const facet_hparams *hp = &b->model->hp;
-    const facet_family_split *split = &b->splits[s->family];
-    FACET_TRY(facet_build_samples(&b->families->samples, split->calibrate, split->n_calibrate,
-                                  survey_tokens(b), b->alloc, &s->samples, &s->n_fit, err));
-    facet_build_samples_part(&s->samples, s->n_fit, NULL, &s->judging);
-    FACET_TRY(facet_layer_fit_init(&s->fit, b, &s->samples, s->n_fit, err));
+    const facet_rehearsal *r = s->rehearsal;
+    FACET_TRY(facet_layer_fit_init(&s->fit, b, b->targets[s->family], &r->samples, r->n_fit, err));
     const size_t row = hp->d_model * sizeof(float);
-    s->final = facet_mem_new(b->alloc, s->judging.n_tokens, row);
-    s->order = facet_mem_new(b->alloc, hp->d_ff, sizeof *s->order);
-    s->bits = facet_mem_new(b->alloc, facet_bits_bytes(hp->d_ff), 1);
+    s->final = facet_mem_new(b->alloc, r->judging.n_tokens, row);
     s->cost = facet_mem_new(b->alloc, hp->n_layers, FACET_BUDGET_POINTS * sizeof *s->cost);
-    s->trail.x = facet_mem_new(b->alloc, s->samples.n_tokens * hp->n_layers, row);
-    s->trail.energy = facet_mem_new(b->alloc, hp->n_layers, sizeof(double));
-    if (!s->final || !s->order || !s->bits || !s->cost || !s->trail.x || !s->trail.energy)
-        return facet_fail_memory(err,
-                                 (s->samples.n_tokens * hp->n_layers + s->judging.n_tokens) * row);
-    FACET_TRY(ops->stream_new(ops->ctx, b->model, &s->samples, &s->stream, err));
+    if (!s->final || !s->cost) return facet_fail_memory(err, r->judging.n_tokens * row);
+    FACET_TRY(ops->stream_new(ops->ctx, b->model, &r->samples, &s->stream, err));
     FACET_TRY(ops->stream_copy(ops->ctx, s->stream, &s->dense, err));
-    FACET_TRY(ops->stream_new(ops->ctx, b->model, &s->judging, &s->judge, err));
+    FACET_TRY(ops->stream_new(ops->ctx, b->model, &r->judging, &s->judge, err));
     void *whole;
     FACET_TRY(ops->stream_copy(ops->ctx, s->judge, &whole, err));
     const facet_status status = finish(s, whole, 0, s->final, err);
@@ -115,25 +86,16 @@ static facet_status survey_init(survey *s, facet_err *err)
     return status;
 }
 
-// The layer's best channels by the family's scores, ascending; returns how many.
-static uint32_t best_channels(survey *s, uint32_t layer, uint32_t tiles, uint32_t *channels)
+static const float *worth(const survey *s)
 {
-    const facet_family_set *families = s->b->families;
-    const uint32_t f = families->d_ff, n = tiles * FACET_TILE < f ? tiles * FACET_TILE : f;
-    const float *scores =
-        families->scores + ((size_t)s->family * families->n_layers + layer) * families->d_ff;
-    uint32_t at = 0;
-    facet_select_top(scores, f, n, s->order, s->bits);
-    for (uint32_t j = 0; j < f; j++)
-        if (facet_bits_get(s->bits, j)) channels[at++] = j;
-    return n;
+    return facet_build_worth(s->b, s->family, 0);
 }
 
 // Relative squared distance of the final states when the layer at hand is what s->fit holds.
 static facet_status carry(survey *s, uint32_t layer, double *damage, facet_err *err)
 {
     const facet_build_ops *ops = s->b->ops;
-    const size_t n = (size_t)s->judging.n_tokens * s->fit.d;
+    const size_t n = (size_t)s->rehearsal->judging.n_tokens * s->fit.d;
     const facet_build_custom custom = {s->fit.ascending, s->fit.n_kept, s->fit.rows,
                                        s->fit.rows + (size_t)s->fit.n_kept * s->fit.d};
     float *states = facet_mem_new(s->b->alloc, n, sizeof *states);
@@ -161,17 +123,14 @@ static facet_status survey_layer(survey *s, uint32_t layer, facet_err *err)
     const facet_build_ops *ops = s->b->ops;
     double *cost = s->cost + (size_t)layer * FACET_BUDGET_POINTS, damage = 0;
     FACET_TRY(facet_layer_fit_dense(&s->fit, s->dense, err));
-    const size_t cells = (size_t)s->samples.n_tokens * s->fit.d;
-    float *trail = s->trail.x + layer * cells;
-    memcpy(trail, ops->stream_x(ops->ctx, s->dense), cells * sizeof *trail);
-    s->trail.energy[layer] = s->fit.energy;
-    const float *dense = s->fit.repair > 0 ? trail : NULL;
+    const float *dense = s->fit.repair > 0 ? ops->stream_x(ops->ctx, s->dense) : NULL;
     FACET_TRY(ops->stream_attn(ops->ctx, s->stream, err));
     FACET_TRY(ops->stream_attn(ops->ctx, s->judge, err));
     for (int i = 1; i < FACET_BUDGET_POINTS - 1; i++) {
         facet_compensated compensated;
         const uint32_t tiles = facet_select_tiles(s->fit.d_ff, facet_budget_ratios[i]);
-        const uint32_t n = best_channels(s, layer, tiles, s->fit.channels);
+        const uint32_t n =
+            facet_rehearsal_channels(s->rehearsal, worth(s), layer, tiles, s->fit.channels);
         FACET_TRY(facet_layer_fit_begin(&s->fit, layer, n, err));
         FACET_TRY(facet_layer_fit_look(&s->fit, s->stream, dense, err));
         FACET_TRY(facet_compensate_layer(&s->fit.moments, facet_build_method(s->b), layer,
@@ -226,34 +185,6 @@ static facet_status share(const survey *s, double move, uint32_t *tiles, facet_e
     return status;
 }
 
-typedef struct trial {
-    survey *survey;
-    const uint32_t *tiles;
-} trial;
-
-static uint32_t trial_channels(void *ctx, uint32_t layer, uint32_t *channels, uint32_t *n_cols)
-{
-    const trial *t = ctx;
-    *n_cols = t->tiles[layer] * FACET_TILE;
-    return best_channels(t->survey, layer, t->tiles[layer], channels);
-}
-
-// The judging tokens' loss under a family compiled with those shares, in nats a token.
-static facet_status try_shares(survey *s, const uint32_t *tiles, double *loss, facet_err *err)
-{
-    trial t = {s, tiles};
-    facet_calibrate_job job = {.name = "budget, trial",
-                               .samples = &s->samples,
-                               .n_fit = s->n_fit,
-                               .channels = trial_channels,
-                               .ctx = &t,
-                               .trail = &s->trail,
-                               .follow = &s->judging};
-    FACET_TRY(facet_build_calibrate(s->b, &job, err));
-    *loss = job.follow_scored > 0 ? job.follow_nats / (double)job.follow_scored : 0;
-    return FACET_OK;
-}
-
 static facet_status choose_shares(survey *s, uint32_t *tiles, facet_err *err)
 {
     const uint32_t n_layers = s->b->model->hp.n_layers;
@@ -262,10 +193,14 @@ static facet_status choose_shares(survey *s, uint32_t *tiles, facet_err *err)
     if (!tried) return facet_fail_memory(err, n_layers * sizeof *tried);
     facet_status status = FACET_OK;
     for (int i = 0; i < n_moves && status == FACET_OK; i++) {
-        double loss = 0;
+        facet_rehearsed what = {.name = "budget, trial",
+                                .target = s->b->targets[s->family],
+                                .worth = worth(s),
+                                .tiles = tried};
         status = share(s, moves[i], tried, err);
-        if (status == FACET_OK) status = try_shares(s, tried, &loss, err);
+        if (status == FACET_OK) status = facet_rehearse(s->rehearsal, &what, err);
         if (status != FACET_OK) break;
+        const double loss = what.loss;
         facet_report_log(s->b->opts->report, FACET_LOG_INFO,
                          "budget of %s: shares moved by power %.1f: %.4f nats",
                          s->b->families->names[s->family], moves[i], loss);
@@ -278,9 +213,10 @@ static facet_status choose_shares(survey *s, uint32_t *tiles, facet_err *err)
     return status;
 }
 
-facet_status facet_build_budget(facet_building *b, uint32_t family, uint32_t *tiles, facet_err *err)
+facet_status facet_build_budget(facet_rehearsal *rehearsal, uint32_t *tiles, facet_err *err)
 {
-    survey s = {.b = b, .family = family, .fit = {.b = b}};
+    facet_building *b = rehearsal->b;
+    survey s = {.b = b, .rehearsal = rehearsal, .family = rehearsal->family, .fit = {.b = b}};
     facet_status status = survey_init(&s, err);
     for (uint32_t layer = 0; layer < b->model->hp.n_layers && status == FACET_OK; layer++)
         status = survey_layer(&s, layer, err);

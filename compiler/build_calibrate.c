@@ -48,7 +48,8 @@ static facet_status run_init(run *r, facet_err *err)
     const facet_calibrate_job *job = r->job;
     const facet_build_ops *ops = b->ops;
     const bool dense_prompts = b->opts->dense_prompts;
-    FACET_TRY(facet_layer_fit_init(&r->fit, b, job->blind ? NULL : job->samples, job->n_fit, err));
+    FACET_TRY(facet_layer_fit_init(&r->fit, b, job->target, job->blind ? NULL : job->samples,
+                                   job->n_fit, err));
     r->pack = FACET_PACK_COUNT;
     if (job->follow) {
         const size_t row = b->model->hp.d_model * sizeof(float);
@@ -141,7 +142,9 @@ static facet_status solve(run *r, uint32_t layer, facet_compensated *compensated
     FACET_TRY(gather(r, layer, err));
     if (!r->job->given) {
         const facet_compensation method =
-            r->job->collect ? FACET_COMPENSATE_TUNE : facet_build_method(r->b);
+            r->job->rehearses && facet_build_method(r->b) == FACET_COMPENSATE_REFIT
+                ? FACET_COMPENSATE_TUNE
+                : facet_build_method(r->b);
         return facet_compensate_layer(&fit->moments, method, layer, &r->ridge, fit->rows,
                                       compensated, err);
     }
@@ -194,17 +197,15 @@ static facet_status compile_layer(run *r, uint32_t layer, facet_err *err)
     const float *bias = compensated.method == FACET_COMPENSATE_NONE
                             ? NULL
                             : r->fit.rows + (size_t)r->fit.n_kept * r->fit.d;
-    if (job->collect) {
-        FACET_TRY(facet_tuned_put(job->collect, layer, &r->fit, err));
-        FACET_TRY(advance(r, r->fit.rows, bias, err));
-    }
+    if (job->collect) FACET_TRY(facet_tuned_put(job->collect, layer, &r->fit, err));
+    if (job->rehearses) FACET_TRY(advance(r, r->fit.rows, bias, err));
     b->result.seconds[FACET_STEP_COMPENSATE] += facet_clock_seconds(since);
     // Tuned rows do not follow the dense stream, so their distance to it says nothing about how
     // finely they must be stored; a refit leaves about this much.
     const double left = job->given && compensated.error > tuned_error * energy
                             ? tuned_error * energy
                             : compensated.error;
-    if (!job->collect) FACET_TRY(store_layer(r, layer, left, bias, err));
+    if (!job->rehearses) FACET_TRY(store_layer(r, layer, left, bias, err));
     return facet_report_progress(b->opts->report, job->name, layer + 1, n_layers, err);
 }
 

@@ -32,10 +32,8 @@ static facet_status take_layer(void *ctx, uint32_t layer, const facet_quantized 
     *built = (facet_built_layer){.down = down->pack, .bias = bias != NULL};
     FACET_TRY(facet_weights_put_down(&s->out, layer, down, bias, &s->entries, err));
     if (s->own) FACET_TRY(facet_weights_put_own(&s->out, layer, s->own, &s->entries, err));
-    const facet_family_set *families = s->b->families;
-    const float *scores =
-        families->scores + ((size_t)s->family * families->n_layers + layer) * families->d_ff;
-    return facet_weights_put_scores(&s->out, layer, scores, families->d_ff, &s->entries, err);
+    const float *worth = facet_build_worth(s->b, s->family, layer);
+    return facet_weights_put_scores(&s->out, layer, worth, s->b->model->hp.d_ff, &s->entries, err);
 }
 
 static bool keeps_all(const facet_building *b, uint32_t family)
@@ -70,6 +68,7 @@ static void fill_result(facet_building *b, uint32_t family, const facet_calibrat
     for (uint32_t i = 0; b->families->samples.tokens && i < split->n_held; i++)
         out->held_tokens += b->families->samples.lengths[split->held[i]];
     out->duplicates = split->n_duplicates;
+    out->target = b->targets[family];
     out->recall = facet_layout_recall(&b->layout, family);
     out->down_bits = job->down_bits;
     out->layer_error = job->layer_error;
@@ -125,6 +124,7 @@ facet_status facet_build_family_write(facet_building *b, uint32_t family, facet_
     facet_samples samples = {0};
     facet_calibrate_job job = {.name = b->families->names[family],
                                .samples = &samples,
+                               .target = b->targets[family],
                                .channels = family_channels,
                                .take = take_layer,
                                .ctx = &s};

@@ -28,6 +28,8 @@ typedef struct facet_building {
     char temp[4096], dir[4096]; // the temporary directory; the bundle in it
     facet_arena arena;
     uint32_t *n_keep; // (n_families, n_layers) tiles
+    float *worth;     // (n_families, n_layers, d_ff) of channels, by which they are chosen
+    facet_refit_target *targets; // (n_families) none of them AUTO or BEST
     facet_layout layout;
     facet_family_split *splits; // (n_families)
     facet_built_layer *layers;  // (n_families, n_layers)
@@ -52,6 +54,7 @@ typedef struct facet_calibrate_job {
     const char *name;             // for progress
     const facet_samples *samples; // fitting tokens first
     uint64_t n_fit;               // tokens that fit; the rest judge
+    facet_refit_target target;    // not AUTO, not BEST
     bool blind;                   // no streams: original rows, plain rounding
     // Kept channels of a layer in stored order; returns how many (the rest of n_cols is padding).
     uint32_t (*channels)(void *ctx, uint32_t layer, uint32_t *channels, uint32_t *n_cols);
@@ -59,7 +62,10 @@ typedef struct facet_calibrate_job {
     facet_status (*take)(void *ctx, uint32_t layer, const facet_quantized *down, const float *bias,
                          facet_err *err);
     void *ctx;
-    facet_tuned *collect;        // takes the unrounded rows instead of storing any, or NULL
+    // Nothing is rounded or stored, and the judging tokens stay unseen by the rows, so that
+    // `follow` may be what judges.
+    bool rehearses;
+    facet_tuned *collect;        // takes the rows of a rehearsal, or NULL
     const facet_tuned *given;    // rows that are not to be solved for, or NULL
     const facet_trail *trail;    // of `samples`, or NULL: computed on the way
     const facet_samples *follow; // samples to carry through the compiled layers, or NULL
@@ -93,11 +99,8 @@ void facet_build_samples_part(const facet_samples *samples, uint64_t n_fit, face
                               facet_samples *judge);
 void facet_build_samples_fini(facet_samples *samples, const facet_alloc *alloc);
 
-// ---- build_budget.c: tiles of each layer (n_layers), measured for one family
-// ---------------------
-
-facet_status facet_build_budget(facet_building *b, uint32_t family, uint32_t *tiles,
-                                facet_err *err);
+// Worth of a layer's channels to a family, (d_ff); the layers behind it follow.
+const float *facet_build_worth(const facet_building *b, uint32_t family, uint32_t layer);
 
 // ---- the steps
 // -----------------------------------------------------------------------------------

@@ -103,6 +103,7 @@ facet_status facet_build_tune(facet_building *b, uint32_t family, facet_calibrat
     if (!tuned->layers) return facet_fail_memory(err, hp->n_layers * sizeof *tuned->layers);
     facet_calibrate_job first = *job;
     first.take = NULL;
+    first.rehearses = true;
     first.collect = tuned;
     FACET_TRY(facet_build_calibrate(b, &first, err));
     FACET_TRY(facet_vectors_init(&tuned->own, b->model, FACET_OWN_ROLES, b->alloc, err));

@@ -281,12 +281,33 @@ bool facet_compensation_find(const char *name, facet_compensation *out)
     return false;
 }
 
+const char *facet_refit_target_name(facet_refit_target target)
+{
+    static const char *const names[] = {"auto", "layer", "residual", "half", "best"};
+    return names[target];
+}
+
 bool facet_refit_target_find(const char *name, facet_refit_target *out)
 {
-    static const char *const names[FACET_REFIT_COUNT] = {"auto", "layer", "residual", "half"};
     for (int i = 0; i < FACET_REFIT_COUNT; i++) {
-        if (strcmp(name, names[i]) != 0) continue;
+        if (strcmp(name, facet_refit_target_name((facet_refit_target)i)) != 0) continue;
         *out = (facet_refit_target)i;
+        return true;
+    }
+    return false;
+}
+
+const char *facet_selection_name(facet_selection selection)
+{
+    static const char *const names[] = {"stats", "eliminate", "best"};
+    return names[selection];
+}
+
+bool facet_selection_find(const char *name, facet_selection *out)
+{
+    for (int i = 0; i < FACET_SELECT_COUNT; i++) {
+        if (strcmp(name, facet_selection_name((facet_selection)i)) != 0) continue;
+        *out = (facet_selection)i;
         return true;
     }
     return false;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "compiler/layer_fit.h"
 
+#include <assert.h>
 #include <cblas.h>
 #include <math.h>
 #include <stdlib.h>
@@ -43,12 +44,14 @@ static facet_status mark_prompts(facet_layer_fit *fit, const facet_samples *samp
 // out, half of it beats all and nothing (docs/QUALITY.md).
 static float repair_of(facet_refit_target target)
 {
+    assert(target != FACET_REFIT_AUTO && target != FACET_REFIT_BEST);
     if (target == FACET_REFIT_LAYER) return 0;
     return target == FACET_REFIT_RESIDUAL ? 1 : 0.5f;
 }
 
 facet_status facet_layer_fit_init(facet_layer_fit *fit, const facet_building *b,
-                                  const facet_samples *samples, uint64_t n_fit, facet_err *err)
+                                  facet_refit_target target, const facet_samples *samples,
+                                  uint64_t n_fit, facet_err *err)
 {
     const facet_alloc *alloc = b->alloc;
     const uint64_t n_tokens = samples ? samples->n_tokens : 0;
@@ -62,7 +65,7 @@ facet_status facet_layer_fit_init(facet_layer_fit *fit, const facet_building *b,
     // by a linear map: there the layer's own output is the target.
     fit->post_norm = facet_model_tensor(b->model, FACET_ROLE_FFN_POST, 0) != NULL;
     if (!fit->post_norm && b->opts->compensate != FACET_COMPENSATE_NONE)
-        fit->repair = repair_of(b->opts->refit_target);
+        fit->repair = repair_of(target);
     fit->channels = facet_mem_new(alloc, places, sizeof *fit->channels);
     fit->ascending = facet_mem_new(alloc, places, sizeof *fit->ascending);
     fit->order = facet_mem_new(alloc, places, sizeof *fit->order);

@@ -34,9 +34,10 @@ typedef struct facet_layer_fit {
     double energy; // of the dense layer's output on the judging part
 } facet_layer_fit;
 
-// `samples`: NULL where no stream runs. Borrowed for the call.
+// `samples`: NULL where no stream runs. Borrowed for the call. `target` is not AUTO, not BEST.
 facet_status facet_layer_fit_init(facet_layer_fit *fit, const facet_building *b,
-                                  const facet_samples *samples, uint64_t n_fit, facet_err *err);
+                                  facet_refit_target target, const facet_samples *samples,
+                                  uint64_t n_fit, facet_err *err);
 void facet_layer_fit_fini(facet_layer_fit *fit);
 
 // Takes fit->channels (n_kept) for a layer: their order and their original rows, bias zero.

@@ -65,6 +65,7 @@ static facet_status measure_random(facet_building *b, uint32_t family, const fac
     facet_samples samples = {0};
     facet_calibrate_job job = {.name = "random control",
                                .samples = &samples,
+                               .target = b->targets[family],
                                .follow = held,
                                .channels = random_channels,
                                .ctx = &c};
@@ -218,6 +219,22 @@ static void put_agreement(const facet_build_agreement *a, cJSON *object)
     put_share(object, "agree_answers", a->dense_answers_equal, a->dense_answers);
 }
 
+// What was chosen before the family was compiled, and what the trials said.
+static void put_choices(const facet_building *b, const facet_build_family *f, cJSON *object)
+{
+    if (b->opts->compensate != FACET_COMPENSATE_NONE)
+        cJSON_AddStringToObject(object, "refit_target", facet_refit_target_name(f->target));
+    cJSON_AddStringToObject(
+        object, "select",
+        facet_selection_name(f->eliminated ? FACET_SELECT_ELIMINATE : FACET_SELECT_STATS));
+    cJSON *losses = f->n_rehearsed > 0 ? cJSON_AddObjectToObject(object, "rehearsed") : NULL;
+    for (uint32_t i = 0; i < f->n_rehearsed; i++)
+        facet_build_put(losses, f->rehearsed[i].name, f->rehearsed[i].loss);
+    if (!(f->loss_uniform > 0)) return;
+    facet_build_put(object, "budget_loss_uniform", f->loss_uniform);
+    facet_build_put(object, "budget_loss_chosen", f->loss_chosen);
+}
+
 static void put_family(const facet_building *b, uint32_t family, cJSON *list)
 {
     const facet_build_family *f = &b->result.families[family];
@@ -229,10 +246,7 @@ static void put_family(const facet_building *b, uint32_t family, cJSON *list)
     facet_build_put(object, "held_samples", (double)f->held_samples);
     facet_build_put(object, "held_tokens", (double)f->held_tokens);
     facet_build_put(object, "duplicates_left_out", (double)f->duplicates);
-    if (f->loss_uniform > 0) {
-        facet_build_put(object, "budget_loss_uniform", f->loss_uniform);
-        facet_build_put(object, "budget_loss_chosen", f->loss_chosen);
-    }
+    put_choices(b, f, object);
     facet_build_put(object, "recall", f->recall);
     facet_build_put(object, "down_bits", f->down_bits);
     facet_build_put(object, "layer_error", f->layer_error);

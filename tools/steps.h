@@ -27,7 +27,8 @@ typedef struct facet_steps_opts {
     // compile
     uint64_t calibration_tokens, tune_tokens; // 0: not given
     double tune_text;
-    const char *budget, *compensate, *refit_target, *precision, *prefill, *quant, *target, *source;
+    const char *budget, *compensate, *refit_target, *select, *precision, *prefill, *quant, *target,
+        *source;
     bool no_proof;
     double quality, agree; // 0: not given
     facet_strings scores, score_least;
@@ -96,9 +97,13 @@ extern const facet_steps_opts facet_steps_defaults;
                          "What repairs the dropped channels; tune moves all layers of a refit "    \
                          "together towards dense, which takes longer (refit)."),                   \
         FACET_OPT_CHOICE("--refit-target", FACET_STEPS_FIELD(refit_target),                        \
-                         "auto|layer|residual|half",                                               \
+                         "auto|layer|residual|half|best",                                          \
                          "What a refit aims at: the layer's own output, dense's residual stream "  \
-                         "behind it, or halfway between (auto: half where the model allows it)."), \
+                         "behind it, halfway between, or what a trial finds best (auto: half "     \
+                         "where the model allows it)."),                                           \
+        FACET_OPT_CHOICE("--select", FACET_STEPS_FIELD(select), "stats|eliminate|best",            \
+                         "Channels by the family's statistics, by backward elimination with a "    \
+                         "refit of the rest, or what a trial finds better (stats)."),              \
         FACET_STEPS_PRECISION_ROW,                                                                 \
         FACET_OPT_CHOICE("--prefill", FACET_STEPS_FIELD(prefill), "family|dense",                  \
                          "Who will read the prompts; with dense a family is made, and proved, to " \

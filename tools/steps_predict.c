@@ -23,6 +23,7 @@ const facet_steps_opts facet_steps_defaults = {
     .tune_text = 0.5,
     .compensate = "refit",
     .refit_target = "auto",
+    .select = "stats",
     .precision = "auto",
     .quant = "keep",
     .target = "native",

@@ -183,6 +183,76 @@ static void test_global_budget(void **state)
     facet_model_close(model);
 }
 
+// What is tried is told, the least loss wins, and a choice that was not asked for is not made.
+static void check_choices(const facet_build_opts *opts, const facet_build_family *family)
+{
+    const bool target = opts->refit_target == FACET_REFIT_BEST;
+    const bool select = opts->select == FACET_SELECT_BEST;
+    double least = INFINITY;
+    const char *best = "";
+    assert_int_equal(family->n_rehearsed, (target ? 3 : 0) + (select ? target ? 1 : 2 : 0));
+    for (uint32_t i = 0; i < family->n_rehearsed; i++) {
+        const facet_build_rehearsed *one = &family->rehearsed[i];
+        assert_true(isfinite(one->loss) && one->loss > 0);
+        if (one->loss < least) best = one->name;
+        least = fmin(least, one->loss);
+    }
+    if (select) assert_int_equal(family->eliminated, strcmp(best, "eliminate") == 0);
+    if (target && !select) assert_string_equal(best, facet_refit_target_name(family->target));
+    if (!target) assert_int_equal(family->target, FACET_REFIT_HALF);
+    if (!select) assert_int_equal(family->eliminated, opts->select == FACET_SELECT_ELIMINATE);
+}
+
+static void test_choices(void **state)
+{
+    (void)state;
+    facet_model *model = facet_fake_model(box, "F32", "256");
+    assert_non_null(model);
+    facet_family_set families = facet_fake_families(model, 0.5);
+    const facet_build_ops ops = facet_fake_ops(&(facet_fake_build){0});
+    for (int target = 0; target < 2; target++)
+        for (int select = 0; select < FACET_SELECT_COUNT; select++) {
+            const facet_build_opts opts = {.refit_target =
+                                               target ? FACET_REFIT_BEST : FACET_REFIT_AUTO,
+                                           .select = (facet_selection)select,
+                                           .force = true};
+            facet_build_result result;
+            facet_err err;
+            char out[96];
+            snprintf(out, sizeof out, "%s/choices.facet", box);
+            if (facet_build_bundle(model, &families, &opts, &ops, out, &result, &err) != FACET_OK)
+                fail_msg("%s", err.message);
+            for (uint32_t k = 0; k < result.n_families; k++)
+                check_choices(&opts, &result.families[k]);
+            facet_build_result_fini(&result);
+            facet_dir_remove(out, NULL);
+        }
+    facet_family_set_fini(&families);
+    facet_model_close(model);
+}
+
+// Behind a norm of the FFN's output there is one target, so none is tried.
+static void test_choices_behind_a_norm(void **state)
+{
+    (void)state;
+    facet_model *model = facet_fake_model_of("gemma3", box, "F32", "128");
+    assert_non_null(model);
+    facet_family_set families = facet_fake_families(model, 0.5);
+    const facet_build_ops ops = facet_fake_ops(&(facet_fake_build){0});
+    const facet_build_opts opts = {.refit_target = FACET_REFIT_BEST};
+    facet_build_result result;
+    char out[96];
+    snprintf(out, sizeof out, "%s/norm.facet", box);
+    assert_int_equal(facet_build_bundle(model, &families, &opts, &ops, out, &result, NULL),
+                     FACET_OK);
+    assert_int_equal(result.families[0].target, FACET_REFIT_LAYER);
+    assert_int_equal(result.families[0].n_rehearsed, 0);
+    facet_build_result_fini(&result);
+    facet_dir_remove(out, NULL);
+    facet_family_set_fini(&families);
+    facet_model_close(model);
+}
+
 static void test_everything_kept(void **state)
 {
     (void)state;
@@ -296,6 +366,8 @@ int main(void)
                                        cmocka_unit_test(test_ragged_float),
                                        cmocka_unit_test(test_none),
                                        cmocka_unit_test(test_global_budget),
+                                       cmocka_unit_test(test_choices),
+                                       cmocka_unit_test(test_choices_behind_a_norm),
                                        cmocka_unit_test(test_everything_kept),
                                        cmocka_unit_test(test_failures),
                                        cmocka_unit_test(test_dense_only),

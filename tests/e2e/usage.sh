@@ -94,6 +94,8 @@ wrong 2 cluster good.masks
 wrong 2 cluster good.masks -o new.families --families none
 wrong 2 cluster good.masks -o new.families --families 0
 wrong 2 compile model.gguf good.families -o new.facet --budget sideways
+wrong 2 compile model.gguf good.families -o new.facet --refit-target worst
+wrong 2 compile model.gguf good.families -o new.facet --select some
 wrong 2 compile model.gguf good.families -o new.facet --quant q8
 wrong 2 compile model.gguf good.families -o new.facet --quant q4
 wrong 2 compile model.gguf good.families -o new.facet --quant q3

@@ -20,13 +20,15 @@ COLUMNS = {
     "refit": "--compensate refit --refit-target layer --budget uniform",
     "residual": "--compensate refit --refit-target residual --budget uniform",
     "half": "--compensate refit --refit-target half --budget uniform",
+    "select": "--compensate refit --refit-target best --select best --budget uniform",
     "global": "--compensate refit --refit-target half --budget global",
     "tune": "--compensate tune --refit-target half --budget global",
     "tune-uniform": "--compensate tune --refit-target half --budget uniform",
 }
 HEADINGS = {
     "refit": "refit, propagated, layer targets", "residual": "residual targets",
-    "half": "halfway between", "global": "+ global budget", "tune": "+ tune",
+    "half": "halfway between", "select": "best target and selection",
+    "global": "+ global budget", "tune": "+ tune",
     "tune-uniform": "tune, uniform budget",
 }
 
