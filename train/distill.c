@@ -49,7 +49,6 @@ typedef struct distill {
     facet_prompts prompts;
     uint32_t *prompt; // (max_tokens) lengths of the batch's prompts
     size_t *place;    // (max_tokens)
-    float *best;      // (n_trained) values that judged best
     double best_loss;
     double peak;        // rate
     uint32_t n_spoiled; // steps and judgings whose numbers were not finite
@@ -228,16 +227,24 @@ static facet_status judge(distill *d, double *mean, facet_err *err)
     return FACET_OK;
 }
 
-// Copies the trained values to `best`, or back.
-static void best_copy(distill *d, bool back)
+// The caller's place of a trained parameter, where the values stay that judged best.
+static float *place_of(const distill *d, const facet_param *param)
 {
-    float *best = d->best;
+    const facet_distill_layer *layer = &d->data->layers[param->layer];
+    if (param->role == FACET_ROLE_DOWN) return layer->down;
+    if (param->role == FACET_PARAM_DOWN_BIAS) return layer->bias;
+    return facet_vectors_get(d->data->own, param->role, param->layer).data;
+}
+
+// Copies the trained values to their places, or back.
+static void best_copy(const distill *d, bool back)
+{
     for (uint32_t i = 0; i < d->net->n_params; i++) {
         const facet_param *param = &d->net->params[i];
         if (!param->grad) continue;
-        const size_t n = facet_param_size(param);
-        memcpy(back ? param->value : best, back ? best : param->value, n * sizeof *best);
-        best += n;
+        float *best = place_of(d, param);
+        memcpy(back ? param->value : best, back ? best : param->value,
+               facet_param_size(param) * sizeof *best);
     }
 }
 
@@ -254,28 +261,6 @@ static void best_return(distill *d)
     facet_adam_restart(d->adam);
     facet_mean_restart(d->mean);
     d->peak *= CALMER;
-}
-
-// The caller's place of a trained parameter.
-static float *place_of(const distill *d, const facet_param *param)
-{
-    const facet_distill_layer *layer = &d->data->layers[param->layer];
-    if (param->role == FACET_ROLE_DOWN) return layer->down;
-    if (param->role == FACET_PARAM_DOWN_BIAS) return layer->bias;
-    return facet_vectors_get(d->data->own, param->role, param->layer).data;
-}
-
-// Writes `best` to the caller's rows and vectors.
-static void best_give(const distill *d)
-{
-    const float *from = d->best;
-    for (uint32_t i = 0; i < d->net->n_params; i++) {
-        const facet_param *param = &d->net->params[i];
-        if (!param->grad) continue;
-        const size_t n = facet_param_size(param);
-        memcpy(place_of(d, param), from, n * sizeof *from);
-        from += n;
-    }
 }
 
 // What came of a step or a judging. Numbers that are not finite are a rate that is too high; of
@@ -364,7 +349,6 @@ static facet_status train(distill *d, facet_err *err)
     d->averaged = part > AVERAGED_LEAST ? part : AVERAGED_LEAST;
     facet_schedule schedule = {.floor = RATE_FLOOR, .warm_up = n_steps / WARM_UP, .steps = n_steps};
     d->peak = d->opts->rate;
-    best_copy(d, false);
     for (uint32_t epoch = 0; epoch < d->opts->epochs; epoch++) {
         course_shuffle(&d->train, d->opts->seed, epoch);
         for (uint32_t first = 0, end; first < d->train.samples->n; first = end) {
@@ -429,9 +413,8 @@ static facet_status buffers_init(distill *d, facet_err *err)
     d->prompt = facet_mem_new(alloc, n, sizeof *d->prompt);
     d->place = facet_mem_new(alloc, n, sizeof *d->place);
     d->teacher = facet_mem_new_aligned(alloc, n, row);
-    d->best = facet_mem_new_aligned(alloc, d->net->n_trained, sizeof *d->best);
     if (!d->tokens || !d->targets || !d->weights || !d->lengths || !d->prompt || !d->place ||
-        !d->teacher || !d->best)
+        !d->teacher)
         return facet_fail_memory(err, n * row);
     const facet_step_opts step = {.max_tokens = d->max_tokens,
                                   .longest = longest,
@@ -466,7 +449,6 @@ static facet_status distill_run(distill *d, facet_err *err)
     FACET_TRY(judge(d, &d->result.before, err));
     d->best_loss = d->result.before;
     FACET_TRY(train(d, err));
-    if (d->result.best_step > 0) best_give(d);
     d->result.after = d->best_loss;
     d->result.rate = d->peak;
     return FACET_OK;
@@ -492,7 +474,6 @@ facet_status facet_distill(const facet_distill_data *data, const facet_distill_o
     facet_mem_free(opts->alloc, d.prompt);
     facet_mem_free(opts->alloc, d.place);
     facet_mem_free_aligned(opts->alloc, d.teacher);
-    facet_mem_free_aligned(opts->alloc, d.best);
     if (status == FACET_OK && result) *result = d.result;
     return status;
 }

@@ -62,7 +62,7 @@ typedef struct facet_distill_result {
 
 // Where a loss or a gradient is not finite, training goes on from the best values so far at a
 // quarter of the rate, with a warning; the third time it ends there. On failure, FACET_INTERRUPTED
-// included, rows, biases and vectors are as they were. Results do not depend on n_threads.
+// included, rows, biases and vectors are the best so far. Results do not depend on n_threads.
 facet_status facet_distill(const facet_distill_data *data, const facet_distill_opts *opts,
                            facet_distill_result *result, facet_err *err);
 

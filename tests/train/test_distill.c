@@ -328,7 +328,8 @@ static void test_interrupt(void **state)
         if (status != FACET_OK) {
             n_stopped++;
             assert_int_equal(status, FACET_INTERRUPTED);
-            assert_same(w, before);
+            if (after < 14) assert_same(w, before);
+            assert_true(divergence(w) < (1 + 1e-5) * divergence(before));
         }
         world_free(w);
         world_free(before);
