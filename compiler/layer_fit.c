@@ -146,6 +146,26 @@ static bool is_read(const facet_layer_fit *fit, uint64_t token)
     return fit->read && fit->read[token];
 }
 
+// 1 / root mean square of a + b; b may be NULL.
+static double inverse_length(const float *a, const float *b, uint32_t d)
+{
+    double sum = 0;
+    for (uint32_t i = 0; i < d; i++) {
+        const double x = b ? (double)a[i] + (double)b[i] : (double)a[i];
+        sum += x * x;
+    }
+    return 1.0 / sqrt(sum / d + 1e-12);
+}
+
+// Of a token in the moments. What follows a layer divides by the root mean square of what it reads,
+// so an error counts by its size beside that; but the longest states (of the first token, a
+// thousand times as long as others) are what attention rests on, and count more. Between squared
+// errors and relative ones lies the error over the root of the length (docs/QUALITY.md).
+static float weight_of(const float *a, const float *b, uint32_t d)
+{
+    return (float)sqrt(inverse_length(a, b, d));
+}
+
 // Energy of y in the tokens of a chunk that judge, rows weighted.
 static void add_energy(facet_layer_fit *fit, const facet_build_chunk *chunk)
 {
@@ -159,7 +179,12 @@ static void add_energy(facet_layer_fit *fit, const facet_build_chunk *chunk)
 static facet_status tap_dense(void *ctx, const facet_build_chunk *chunk, facet_err *err)
 {
     (void)err;
-    add_energy(ctx, chunk);
+    facet_layer_fit *fit = ctx;
+    for (uint32_t t = 0; t < chunk->n; t++) {
+        const size_t at = (size_t)t * fit->d;
+        fit->weight[chunk->first + t] = weight_of(chunk->res + at, chunk->y + at, fit->d);
+    }
+    add_energy(fit, chunk);
     return FACET_OK;
 }
 
@@ -179,12 +204,13 @@ static facet_status tap_kept(void *ctx, const facet_build_chunk *chunk, facet_er
     for (uint32_t t = 0; t < chunk->n; t++) {
         const float *from = chunk->z + (size_t)t * fit->n_kept;
         float *z = fit->z + (chunk->first + t) * ((size_t)fit->n_kept + 1);
+        const float weight = fit->weight[chunk->first + t];
         for (uint32_t i = 0; i < fit->n_kept; i++)
-            z[fit->order[i]] = from[i];
-        z[fit->n_kept] = 1.0f;
+            z[fit->order[i]] = weight * from[i];
+        z[fit->n_kept] = weight;
+        for (size_t i = (size_t)t * fit->d; i < ((size_t)t + 1) * fit->d; i++)
+            wanted[i] = weight * (dense[i] - chunk->res[i]);
     }
-    for (size_t i = 0; i < (size_t)chunk->n * fit->d; i++)
-        wanted[i] = dense[i] - chunk->res[i];
     return FACET_OK;
 }
 
@@ -197,25 +223,23 @@ static facet_status tap_all(void *ctx, const facet_build_chunk *chunk, facet_err
     facet_layer_fit *fit = l->fit;
     for (uint32_t t = 0; t < chunk->n; t++) {
         const float *from = chunk->z + (size_t)t * fit->d_ff, *y = chunk->y + (size_t)t * fit->d;
+        const float *res = chunk->res + (size_t)t * fit->d;
         const uint64_t token = chunk->first + t;
-        const float weight =
-            fit->post_norm ? (float)(1.0 / sqrt(facet_squares(y, fit->d) / fit->d + 1e-12)) : 1.0f;
+        if (!l->dense)
+            fit->weight[token] =
+                fit->post_norm ? (float)inverse_length(y, NULL, fit->d) : weight_of(y, res, fit->d);
+        const float weight = fit->weight[token];
         float *z = fit->z + token * ((size_t)fit->n_kept + 1);
         for (uint32_t i = 0; i < fit->n_kept; i++)
             z[i] = weight * from[fit->channels[i]];
         z[fit->n_kept] = weight;
-        fit->weight[token] = weight;
-        for (uint32_t i = 0; i < fit->d; i++)
-            fit->wanted[token * fit->d + i] = weight * y[i];
+        const float *dense = l->dense ? l->dense + token * fit->d : NULL;
+        for (uint32_t i = 0; i < fit->d; i++) {
+            const float lacking = dense ? fit->repair * (dense[i] - res[i] - y[i]) : 0;
+            fit->wanted[token * fit->d + i] = weight * (y[i] + lacking);
+        }
     }
-    if (!l->dense) {
-        add_energy(fit, chunk);
-        return FACET_OK;
-    }
-    const float *dense = l->dense + chunk->first * fit->d;
-    float *wanted = fit->wanted + chunk->first * fit->d;
-    for (size_t i = 0; i < (size_t)chunk->n * fit->d; i++)
-        wanted[i] += fit->repair * (dense[i] - chunk->res[i] - chunk->y[i]);
+    if (!l->dense) add_energy(fit, chunk);
     return FACET_OK;
 }
 
@@ -263,6 +287,8 @@ facet_status facet_layer_fit_look(facet_layer_fit *fit, void *stream, const floa
     FACET_TRY(facet_moments_init(&fit->moments, fit->n_kept, fit->d, fit->b->alloc, err));
     look l = {fit, dense};
     if (!dense) fit->energy = 0;
+    for (uint64_t t = 0; dense && t < fit->n_tokens; t++)
+        fit->weight[t] = weight_of(dense + t * fit->d, NULL, fit->d);
     if (dense && fit->repair >= 1)
         FACET_TRY(ops->stream_look_kept(ops->ctx, stream, fit->ascending, fit->n_kept, tap_kept, &l,
                                         err));
@@ -297,7 +323,7 @@ static void output_item(void *ctx, uint32_t thread, uint64_t item)
                              .stride_b = d,
                              .stride_c = d};
     // Without the weights that the moments had.
-    for (uint64_t i = 0; fit->post_norm && i < gemm.m; i++)
+    for (uint64_t i = 0; i < gemm.m; i++)
         cblas_sscal((int)n, 1.0f / fit->weight[t + i], fit->z + (t + i) * (n + 1), 1);
     facet_gemm_run(&gemm, fit->pool ? FACET_PRECISION_BF16 : FACET_PRECISION_F32);
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a refit aims at, for a stream that has lost what the layer below it gave: the layer's own
-// output, what brings dense's residual stream back, or the mean of both. Nothing else differs.
+// output, what brings dense's residual stream back, or the mean of both. Nothing else differs. And
+// how much a token counts: less, the longer its state is.
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -70,6 +71,12 @@ static float lacking(const world *w, size_t i)
     return w->ops.stream_x(w->ops.ctx, w->dense)[i] - w->ops.stream_x(w->ops.ctx, w->stream)[i];
 }
 
+// What is wanted of a token, as if it had no weight.
+static double wanted(const world *w, size_t i)
+{
+    return (double)w->fit.wanted[i] / (double)w->fit.weight[i / w->fit.d];
+}
+
 static void test_targets(void **state)
 {
     (void)state;
@@ -82,19 +89,56 @@ static void test_targets(void **state)
     const size_t n = (size_t)TOKENS * model->hp.d_model;
     double apart = 0;
     for (size_t i = 0; i < n; i++) {
-        const double l = (double)layer.fit.wanted[i], r = (double)residual.fit.wanted[i];
+        const double l = wanted(&layer, i), r = wanted(&residual, i);
         assert_true(fabs(r - (double)lacking(&residual, i)) < 1e-5);
-        assert_true(fabs((double)half.fit.wanted[i] - (l + r) / 2) < 1e-5);
+        assert_true(fabs(wanted(&half, i) - (l + r) / 2) < 1e-5);
         apart += fabs(l - r) / (double)n;
     }
     assert_true(apart > 1e-3);
-    const world *all[] = {&residual, &half};
-    for (int k = 0; k < 2; k++)
-        for (int part = 0; part < FACET_PART_COUNT; part++)
-            assert_memory_equal(all[k]->fit.moments.c[part], layer.fit.moments.c[part],
-                                (KEPT + 1) * (KEPT + 1) * sizeof(float));
+    for (int part = 0; part < FACET_PART_COUNT; part++)
+        assert_memory_equal(half.fit.moments.c[part], residual.fit.moments.c[part],
+                            (KEPT + 1) * (KEPT + 1) * sizeof(float));
     world_fini(&layer);
     world_fini(&residual);
+    world_fini(&half);
+    facet_model_close(model);
+}
+
+static double length(const float *x, const float *y, size_t d)
+{
+    double sum = 0;
+    for (size_t i = 0; i < d; i++)
+        sum += ((double)x[i] + (double)y[i]) * ((double)x[i] + (double)y[i]);
+    return sqrt(sum / (double)d);
+}
+
+// The root of the length of the state behind the layer: dense's, or that of the stream itself where
+// dense's is not known. The stored output of a layer is free of it.
+static void test_weights(void **state)
+{
+    (void)state;
+    facet_model *model = facet_fake_model(box, "F32", "80");
+    assert_non_null(model);
+    world layer, half;
+    world_init(&layer, model, FACET_REFIT_LAYER);
+    world_init(&half, model, FACET_REFIT_HALF);
+    const size_t d = model->hp.d_model;
+    float *zero = calloc(d, sizeof *zero), *y = calloc(d, sizeof *y);
+    for (size_t t = 0; t < TOKENS; t++) {
+        const float *dense = half.ops.stream_x(half.ops.ctx, half.dense) + t * d;
+        const float *own = layer.ops.stream_x(layer.ops.ctx, layer.stream) + t * d;
+        for (size_t i = 0; i < d; i++)
+            y[i] = (float)wanted(&layer, t * d + i);
+        assert_true(fabs((double)half.fit.weight[t] * sqrt(length(dense, zero, d)) - 1) < 1e-4);
+        assert_true(fabs((double)layer.fit.weight[t] * sqrt(length(own, y, d)) - 1) < 1e-4);
+        assert_true(half.fit.z[t * (KEPT + 1) + KEPT] == half.fit.weight[t]);
+    }
+    const float first = half.fit.z[0] / half.fit.weight[0];
+    facet_layer_fit_output(&half.fit, half.fit.rows, NULL);
+    assert_true(fabsf(half.fit.z[0] - first) < 1e-5f * fabsf(first) + 1e-7f);
+    free(zero);
+    free(y);
+    world_fini(&layer);
     world_fini(&half);
     facet_model_close(model);
 }
@@ -116,6 +160,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_targets),
+        cmocka_unit_test(test_weights),
         cmocka_unit_test(test_post_norm),
     };
     snprintf(box, sizeof box, "/tmp/facet-test-fit.XXXXXX");
