@@ -154,7 +154,7 @@ typedef enum facet_refit_target {
 // Which channels a family keeps.
 typedef enum facet_selection {
     FACET_SELECT_STATS,     // the best by the family's own statistics, the default
-    FACET_SELECT_ELIMINATE, // those that a refit can spare least (eliminate.h)
+    FACET_SELECT_ELIMINATE, // by these and by what a refit can spare least (eliminate.h)
     FACET_SELECT_BEST,      // the better, as above
     FACET_SELECT_COUNT
 } facet_selection;

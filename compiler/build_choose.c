@@ -55,6 +55,8 @@ static facet_status choose_target(chooser *f, double *least, facet_err *err)
 // ---- worth by elimination
 // ------------------------------------------------------------------------
 
+// Channels must be worth something by both: elimination alone trusts few tokens too far, and loses
+// on small texts what it gains on others (docs/QUALITY.md).
 enum { block_channels = 32 };                // that go at once
 static const double eliminate_ridge = 0.001; // between 1e-2 and 1e-4 it matters little
 
@@ -68,7 +70,12 @@ static facet_status eliminate_layer(facet_layer_fit *fit, const chooser *f, uint
                                              .block = block_channels,
                                              .ridge = eliminate_ridge,
                                              .layer = layer};
-    return facet_eliminate(&problem, worth + (size_t)layer * d_ff, err);
+    worth += (size_t)layer * d_ff;
+    FACET_TRY(facet_eliminate(&problem, worth, err));
+    const float *stats = facet_build_worth(f->b, f->k, layer);
+    for (uint32_t j = 0; j < d_ff; j++)
+        worth[j] *= stats[j];
+    return FACET_OK;
 }
 
 // On the dense model's own inputs and all text that fits: a second moment of all channels wants

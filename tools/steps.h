@@ -102,8 +102,8 @@ extern const facet_steps_opts facet_steps_defaults;
                          "behind it, halfway between, or what a trial finds best (auto: half "     \
                          "where the model allows it)."),                                           \
         FACET_OPT_CHOICE("--select", FACET_STEPS_FIELD(select), "stats|eliminate|best",            \
-                         "Channels by the family's statistics, by backward elimination with a "    \
-                         "refit of the rest, or what a trial finds better (stats)."),              \
+                         "Channels by the family's statistics, by these times what backward "      \
+                         "elimination finds, or what a trial finds better (stats)."),              \
         FACET_STEPS_PRECISION_ROW,                                                                 \
         FACET_OPT_CHOICE("--prefill", FACET_STEPS_FIELD(prefill), "family|dense",                  \
                          "Who will read the prompts; with dense a family is made, and proved, to " \
