@@ -151,17 +151,18 @@ static facet_status choose(chooser *f, facet_err *err)
 {
     facet_building *b = f->b;
     const facet_build_opts *opts = b->opts;
+    const bool target = opts->refit_target == FACET_REFIT_BEST && !post_norm(b) &&
+                        opts->compensate != FACET_COMPENSATE_NONE;
     double least = 0;
-    FACET_TRY(facet_rehearsal_init(&f->rehearsal, b, f->k, err));
-    if (opts->refit_target == FACET_REFIT_BEST && !post_norm(b) &&
-        opts->compensate != FACET_COMPENSATE_NONE)
-        FACET_TRY(choose_target(f, &least, err));
+    if (target || opts->select == FACET_SELECT_BEST || opts->budget_global)
+        FACET_TRY(facet_rehearsal_init(&f->rehearsal, b, f->k, err));
+    if (target) FACET_TRY(choose_target(f, &least, err));
     if (opts->select != FACET_SELECT_STATS) FACET_TRY(choose_worth(f, least, err));
     if (opts->budget_global) FACET_TRY(facet_build_budget(&f->rehearsal, f->tiles, err));
     return FACET_OK;
 }
 
-// Without choices nothing is rehearsed; a family that drops nothing has none.
+// A family that drops nothing has none.
 static bool has_choices(const facet_building *b)
 {
     const facet_build_opts *opts = b->opts;
@@ -193,6 +194,7 @@ facet_status facet_build_choose(facet_building *b, facet_err *err)
     FACET_TRY(init(b, err));
     facet_status status = FACET_OK;
     for (uint32_t k = 0; k < b->n_families && has_choices(b) && status == FACET_OK; k++) {
+        FACET_TRY(facet_build_texts(b, k, NULL, err));
         chooser f = {.b = b, .k = k, .tiles = b->n_keep + (size_t)k * b->model->hp.n_layers};
         status = choose(&f, err);
         facet_rehearsal_fini(&f.rehearsal);

@@ -43,16 +43,17 @@ static bool keeps_all(const facet_building *b, uint32_t family)
     return true;
 }
 
-// A family that drops nothing owes nothing; without texts only plain rounding is left.
-static facet_status check_texts(const facet_building *b, uint32_t family, bool *blind,
-                                facet_err *err)
+facet_status facet_build_texts(const facet_building *b, uint32_t family, bool *blind,
+                               facet_err *err)
 {
     const facet_family_split *split = &b->splits[family];
     uint64_t tokens = 0;
     for (uint32_t i = 0; b->families->samples.tokens && i < split->n_calibrate; i++)
         tokens += b->families->samples.lengths[split->calibrate[i]];
-    *blind = keeps_all(b, family) || (tokens == 0 && b->opts->compensate == FACET_COMPENSATE_NONE);
-    if (*blind || tokens > 0) return FACET_OK;
+    if (blind)
+        *blind =
+            keeps_all(b, family) || (tokens == 0 && b->opts->compensate == FACET_COMPENSATE_NONE);
+    if ((blind && *blind) || tokens > 0) return FACET_OK;
     return facet_fail(err, FACET_BAD_INPUT,
                       "family %s: no tokens are left to calibrate on (%u samples are held out, %u "
                       "share text with those); add samples or use --compensate none",
@@ -130,7 +131,7 @@ facet_status facet_build_family_write(facet_building *b, uint32_t family, facet_
                                .ctx = &s};
     facet_build_family *out = &b->result.families[family];
     char path[4096];
-    FACET_TRY(check_texts(b, family, &job.blind, err));
+    FACET_TRY(facet_build_texts(b, family, &job.blind, err));
     FACET_TRY(facet_build_path(b, b->manifest.families[1 + family].file, path, err));
     if (!job.blind) FACET_TRY(take_samples(b, family, facet_build_tokens(b), &samples, &job, err));
     out->calibration_samples = samples.n;

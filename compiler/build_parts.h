@@ -105,6 +105,10 @@ const float *facet_build_worth(const facet_building *b, uint32_t family, uint32_
 // ---- the steps
 // -----------------------------------------------------------------------------------
 
+// Is there text that may calibrate the family? *blind: it goes without, as it drops nothing or
+// repairs nothing; NULL: it may not, as something is tried on its text.
+facet_status facet_build_texts(const facet_building *b, uint32_t family, bool *blind,
+                               facet_err *err);
 facet_status facet_build_family_write(facet_building *b, uint32_t family, facet_err *err);
 facet_status facet_build_kernels(facet_building *b, facet_err *err);
 facet_status facet_build_manifest_begin(facet_building *b, facet_err *err);

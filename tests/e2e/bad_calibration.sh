@@ -39,6 +39,9 @@ for line in line.txt line.jsonl; do
             fail "$what: run"
     done
 done
+"$FACET" $build --task one=line.txt --refit-target best --select best -o one.facet --force --json \
+    > one.json 2> err.txt || fail "choices by one line: $(cat err.txt)"
+check_json "choices by one line" "len(d['proof']['families'][0]['rehearsed']) == 4" < one.json
 printf 'x' > short.txt
 status_is 3 "one token" "$FACET" $build --task one=short.txt -o short.facet -q
 grep -q '^facet: short.txt: has fewer than two tokens; ' err.txt || fail "short: $(cat err.txt)"
