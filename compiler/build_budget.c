@@ -14,7 +14,6 @@
 
 #include "compiler/budget.h"
 #include "compiler/build_choose.h"
-#include "compiler/layer_fit.h"
 #include "compiler/select.h"
 
 enum { carried_point = 2 };
@@ -22,7 +21,6 @@ enum { carried_point = 2 };
 typedef struct survey {
     facet_building *b;
     facet_rehearsal *rehearsal;
-    uint32_t family;
     facet_layer_fit fit;
     void *stream, *dense; // in front of the layer's FFN, behind it; all samples
     void *judge;          // in front of the layer; judging samples
@@ -71,7 +69,8 @@ static facet_status survey_init(survey *s, facet_err *err)
     const facet_build_ops *ops = b->ops;
     const facet_hparams *hp = &b->model->hp;
     const facet_rehearsal *r = s->rehearsal;
-    FACET_TRY(facet_layer_fit_init(&s->fit, b, b->targets[s->family], &r->samples, r->n_fit, err));
+    FACET_TRY(facet_layer_fit_init(&s->fit, b, b->targets[s->rehearsal->family], &r->samples,
+                                   r->n_fit, err));
     const size_t row = hp->d_model * sizeof(float);
     s->final = facet_mem_new(b->alloc, r->judging.n_tokens, row);
     s->cost = facet_mem_new(b->alloc, hp->n_layers, FACET_BUDGET_POINTS * sizeof *s->cost);
@@ -88,7 +87,7 @@ static facet_status survey_init(survey *s, facet_err *err)
 
 static const float *worth(const survey *s)
 {
-    return facet_build_worth(s->b, s->family, 0);
+    return facet_build_worth(s->b, s->rehearsal->family, 0);
 }
 
 // Relative squared distance of the final states when the layer at hand is what s->fit holds.
@@ -144,7 +143,7 @@ static facet_status survey_layer(survey *s, uint32_t layer, facet_err *err)
         cost[i] *= scale;
     facet_report_log(s->b->opts->report, FACET_LOG_INFO,
                      "budget of %s, layer %u: cost %.6f %.6f %.6f of keeping 25, 50, 75 %%",
-                     s->b->families->names[s->family], layer, cost[1], cost[2], cost[3]);
+                     s->b->families->names[s->rehearsal->family], layer, cost[1], cost[2], cost[3]);
     ops->stream_free(ops->ctx, s->stream);
     s->stream = NULL;
     FACET_TRY(ops->stream_copy(ops->ctx, s->dense, &s->stream, err));
@@ -188,13 +187,13 @@ static facet_status share(const survey *s, double move, uint32_t *tiles, facet_e
 static facet_status choose_shares(survey *s, uint32_t *tiles, facet_err *err)
 {
     const uint32_t n_layers = s->b->model->hp.n_layers;
-    facet_build_family *out = &s->b->result.families[s->family];
+    facet_build_family *out = &s->b->result.families[s->rehearsal->family];
     uint32_t *tried = facet_mem_new(s->b->alloc, n_layers, sizeof *tried);
     if (!tried) return facet_fail_memory(err, n_layers * sizeof *tried);
     facet_status status = FACET_OK;
     for (int i = 0; i < n_moves && status == FACET_OK; i++) {
         facet_rehearsed what = {.name = "budget, trial",
-                                .target = s->b->targets[s->family],
+                                .target = s->b->targets[s->rehearsal->family],
                                 .worth = worth(s),
                                 .tiles = tried};
         status = share(s, moves[i], tried, err);
@@ -203,7 +202,7 @@ static facet_status choose_shares(survey *s, uint32_t *tiles, facet_err *err)
         const double loss = what.loss;
         facet_report_log(s->b->opts->report, FACET_LOG_INFO,
                          "budget of %s: shares moved by power %.1f: %.4f nats",
-                         s->b->families->names[s->family], moves[i], loss);
+                         s->b->families->names[s->rehearsal->family], moves[i], loss);
         if (i == 0) out->loss_uniform = out->loss_chosen = loss;
         if (i > 0 && !(loss < out->loss_chosen)) continue;
         out->loss_chosen = loss;
@@ -216,7 +215,7 @@ static facet_status choose_shares(survey *s, uint32_t *tiles, facet_err *err)
 facet_status facet_build_budget(facet_rehearsal *rehearsal, uint32_t *tiles, facet_err *err)
 {
     facet_building *b = rehearsal->b;
-    survey s = {.b = b, .rehearsal = rehearsal, .family = rehearsal->family, .fit = {.b = b}};
+    survey s = {.b = b, .rehearsal = rehearsal, .fit = {.b = b}};
     facet_status status = survey_init(&s, err);
     for (uint32_t layer = 0; layer < b->model->hp.n_layers && status == FACET_OK; layer++)
         status = survey_layer(&s, layer, err);

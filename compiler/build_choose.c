@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "compiler/eliminate.h"
-#include "compiler/layer_fit.h"
 #include "compiler/select.h"
 
 // In the order of trials: on a tie the earlier stays.
@@ -18,12 +17,6 @@ typedef struct chooser {
     uint32_t *tiles; // (n_layers)
     facet_rehearsal rehearsal;
 } chooser;
-
-// Behind a norm of the FFN's output the layer itself is the only target.
-static bool post_norm(const facet_building *b)
-{
-    return facet_model_tensor(b->model, FACET_ROLE_FFN_POST, 0) != NULL;
-}
 
 // Rehearses and notes the loss.
 static facet_status rehearse(chooser *f, facet_rehearsed *what, facet_err *err)
@@ -60,57 +53,49 @@ static facet_status choose_target(chooser *f, double *least, facet_err *err)
 enum { block_channels = 32 };                // that go at once
 static const double eliminate_ridge = 0.001; // between 1e-2 and 1e-4 it matters little
 
-static facet_status eliminate_layer(facet_layer_fit *fit, const chooser *f, uint32_t layer,
-                                    float *worth, facet_err *err)
+typedef struct elimination {
+    const chooser *f;
+    float *worth; // (n_layers, d_ff)
+} elimination;
+
+static facet_status eliminate_layer(void *ctx, facet_layer_fit *fit, void *stream, uint32_t layer,
+                                    facet_err *err)
 {
-    const uint32_t d_ff = fit->d_ff, kept = f->tiles[layer] * FACET_TILE;
+    const elimination *e = ctx;
+    const facet_building *b = e->f->b;
+    const uint32_t d_ff = fit->d_ff, kept = e->f->tiles[layer] * FACET_TILE;
+    for (uint32_t j = 0; j < d_ff; j++)
+        fit->channels[j] = j;
+    FACET_TRY(facet_layer_fit_begin(fit, layer, d_ff, err));
+    FACET_TRY(b->ops->stream_attn(b->ops->ctx, stream, err));
+    FACET_TRY(facet_layer_fit_look(fit, stream, NULL, err));
     const facet_eliminate_problem problem = {.moments = &fit->moments,
                                              .rows = fit->rows,
                                              .n_keep = kept < d_ff ? kept : d_ff,
                                              .block = block_channels,
                                              .ridge = eliminate_ridge,
                                              .layer = layer};
-    worth += (size_t)layer * d_ff;
+    float *worth = e->worth + (size_t)layer * d_ff;
     FACET_TRY(facet_eliminate(&problem, worth, err));
-    const float *stats = facet_build_worth(f->b, f->k, layer);
+    const float *stats = facet_build_worth(b, e->f->k, layer);
     for (uint32_t j = 0; j < d_ff; j++)
         worth[j] *= stats[j];
-    return FACET_OK;
+    return b->ops->stream_ffn(b->ops->ctx, stream, NULL, NULL, err);
 }
 
 // On the dense model's own inputs and all text that fits: a second moment of all channels wants
 // more of it than a comparison of losses. worth: (n_layers, d_ff).
-static facet_status eliminate(chooser *f, float *worth, facet_err *err)
+static facet_status eliminate(const chooser *f, float *worth, facet_err *err)
 {
-    facet_building *b = f->b;
-    const facet_build_ops *ops = b->ops;
+    const facet_building *b = f->b;
     const facet_family_split *split = &b->splits[f->k];
+    elimination e = {f, worth};
     facet_samples samples = {0};
-    uint64_t n_fit;
-    const uint32_t n_layers = b->model->hp.n_layers;
-    facet_layer_fit fit = {.b = b};
-    void *dense = NULL;
-    facet_status status;
-    FACET_TRY_GOTO(facet_build_samples(&b->families->samples, split->calibrate, split->n_calibrate,
-                                       facet_build_tokens(b), b->alloc, &samples, &n_fit, err),
-                   done);
-    FACET_TRY_GOTO(facet_layer_fit_init(&fit, b, FACET_REFIT_LAYER, &samples, n_fit, err), done);
-    FACET_TRY_GOTO(ops->stream_new(ops->ctx, b->model, &samples, &dense, err), done);
-    for (uint32_t layer = 0; layer < n_layers; layer++) {
-        for (uint32_t j = 0; j < fit.d_ff; j++)
-            fit.channels[j] = j;
-        FACET_TRY_GOTO(facet_layer_fit_begin(&fit, layer, fit.d_ff, err), done);
-        FACET_TRY_GOTO(ops->stream_attn(ops->ctx, dense, err), done);
-        FACET_TRY_GOTO(facet_layer_fit_look(&fit, dense, NULL, err), done);
-        FACET_TRY_GOTO(eliminate_layer(&fit, f, layer, worth, err), done);
-        FACET_TRY_GOTO(ops->stream_ffn(ops->ctx, dense, NULL, NULL, err), done);
-        FACET_TRY_GOTO(
-            facet_report_progress(b->opts->report, "elimination", layer + 1, n_layers, err), done);
-    }
-    status = FACET_OK;
-done:
-    if (dense) ops->stream_free(ops->ctx, dense);
-    facet_layer_fit_fini(&fit);
+    facet_dense_walk walk = {"elimination", &samples, 0, eliminate_layer, &e};
+    facet_status status =
+        facet_build_samples(&b->families->samples, split->calibrate, split->n_calibrate,
+                            facet_build_tokens(b), b->alloc, &samples, &walk.n_fit, err);
+    if (status == FACET_OK) status = facet_dense_walk_run(b, &walk, err);
     facet_build_samples_fini(&samples, b->alloc);
     return status;
 }
@@ -151,7 +136,8 @@ static facet_status choose(chooser *f, facet_err *err)
 {
     facet_building *b = f->b;
     const facet_build_opts *opts = b->opts;
-    const bool target = opts->refit_target == FACET_REFIT_BEST && !post_norm(b) &&
+    const bool target = opts->refit_target == FACET_REFIT_BEST &&
+                        !facet_layer_fit_normed(b->model) &&
                         opts->compensate != FACET_COMPENSATE_NONE;
     double least = 0;
     if (target || opts->select == FACET_SELECT_BEST || opts->budget_global)
@@ -185,7 +171,9 @@ static facet_status init(facet_building *b, facet_err *err)
     const facet_refit_target given = b->opts->refit_target;
     const bool open = given == FACET_REFIT_AUTO || given == FACET_REFIT_BEST;
     for (size_t k = 0; k < n; k++)
-        b->targets[k] = post_norm(b) ? FACET_REFIT_LAYER : open ? FACET_REFIT_HALF : given;
+        b->targets[k] = facet_layer_fit_normed(b->model) ? FACET_REFIT_LAYER
+                        : open                           ? FACET_REFIT_HALF
+                                                         : given;
     return FACET_OK;
 }
 

@@ -4,8 +4,31 @@
 #include <string.h>
 
 #include "base/bits.h"
-#include "compiler/layer_fit.h"
 #include "compiler/select.h"
+
+facet_status facet_dense_walk_run(const facet_building *b, const facet_dense_walk *walk,
+                                  facet_err *err)
+{
+    const facet_build_ops *ops = b->ops;
+    const uint32_t n_layers = b->model->hp.n_layers;
+    facet_layer_fit fit = {.b = b};
+    void *stream = NULL;
+    facet_status status =
+        facet_layer_fit_init(&fit, b, FACET_REFIT_LAYER, walk->samples, walk->n_fit, err);
+    if (status == FACET_OK)
+        status = ops->stream_new(ops->ctx, b->model, walk->samples, &stream, err);
+    for (uint32_t layer = 0; layer < n_layers && status == FACET_OK; layer++) {
+        status = walk->each(walk->ctx, &fit, stream, layer, err);
+        if (status == FACET_OK)
+            status = facet_report_progress(b->opts->report, walk->name, layer + 1, n_layers, err);
+    }
+    if (stream) ops->stream_free(ops->ctx, stream);
+    facet_layer_fit_fini(&fit);
+    return status;
+}
+
+// ---- the text
+// ------------------------------------------------------------------------------------
 
 enum { least_tokens = 4096 };
 #define MOST_TRAIL ((uint64_t)1 << 30) // bytes of residual streams of all layers
@@ -31,31 +54,16 @@ static uint64_t rehearsal_tokens(const facet_building *b)
     return wanted > least_tokens ? wanted : least_tokens;
 }
 
-// The dense model through all layers.
-static facet_status fill_trail(facet_rehearsal *r, facet_err *err)
+static facet_status keep_states(void *ctx, facet_layer_fit *fit, void *stream, uint32_t layer,
+                                facet_err *err)
 {
-    facet_building *b = r->b;
-    const facet_build_ops *ops = b->ops;
-    facet_layer_fit fit = {.b = b};
-    void *dense = NULL;
-    facet_status status;
-    FACET_TRY_GOTO(facet_layer_fit_init(&fit, b, FACET_REFIT_LAYER, &r->samples, r->n_fit, err),
-                   done);
-    FACET_TRY_GOTO(ops->stream_new(ops->ctx, b->model, &r->samples, &dense, err), done);
-    const size_t cells = (size_t)r->samples.n_tokens * fit.d;
-    const uint32_t n_layers = b->model->hp.n_layers;
-    for (uint32_t layer = 0; layer < n_layers; layer++) {
-        FACET_TRY_GOTO(facet_layer_fit_dense(&fit, dense, err), done);
-        memcpy(r->trail.x + layer * cells, ops->stream_x(ops->ctx, dense), cells * sizeof(float));
-        r->trail.energy[layer] = fit.energy;
-        FACET_TRY_GOTO(
-            facet_report_progress(b->opts->report, "dense states", layer + 1, n_layers, err), done);
-    }
-    status = FACET_OK;
-done:
-    if (dense) ops->stream_free(ops->ctx, dense);
-    facet_layer_fit_fini(&fit);
-    return status;
+    facet_rehearsal *r = ctx;
+    const facet_build_ops *ops = r->b->ops;
+    const size_t cells = (size_t)r->samples.n_tokens * fit->d;
+    FACET_TRY(facet_layer_fit_dense(fit, stream, err));
+    memcpy(r->trail.x + layer * cells, ops->stream_x(ops->ctx, stream), cells * sizeof(float));
+    r->trail.energy[layer] = fit->energy;
+    return FACET_OK;
 }
 
 facet_status facet_rehearsal_init(facet_rehearsal *r, facet_building *b, uint32_t family,
@@ -74,7 +82,8 @@ facet_status facet_rehearsal_init(facet_rehearsal *r, facet_building *b, uint32_
     r->trail.energy = facet_mem_new(b->alloc, hp->n_layers, sizeof(double));
     if (!r->order || !r->bits || !r->trail.x || !r->trail.energy)
         return facet_fail_memory(err, r->samples.n_tokens * hp->n_layers * row);
-    return fill_trail(r, err);
+    const facet_dense_walk walk = {"dense states", &r->samples, r->n_fit, keep_states, r};
+    return facet_dense_walk_run(b, &walk, err);
 }
 
 uint32_t facet_rehearsal_channels(facet_rehearsal *r, const float *worth, uint32_t layer,

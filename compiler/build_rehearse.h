@@ -6,7 +6,21 @@
 #ifndef FACET_COMPILER_BUILD_REHEARSE_H
 #define FACET_COMPILER_BUILD_REHEARSE_H
 
-#include "compiler/build_parts.h"
+#include "compiler/layer_fit.h"
+
+// Takes the dense model's stream of `samples` through all layers; `each` moves it one layer on,
+// with a fit of the layer's own output at hand.
+typedef facet_status facet_dense_step(void *ctx, facet_layer_fit *fit, void *stream, uint32_t layer,
+                                      facet_err *err);
+typedef struct facet_dense_walk {
+    const char *name; // for progress
+    const facet_samples *samples;
+    uint64_t n_fit;
+    facet_dense_step *each;
+    void *ctx;
+} facet_dense_walk;
+facet_status facet_dense_walk_run(const facet_building *b, const facet_dense_walk *walk,
+                                  facet_err *err);
 
 typedef struct facet_rehearsal {
     facet_building *b;

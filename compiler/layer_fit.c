@@ -49,6 +49,11 @@ static float repair_of(facet_refit_target target)
     return target == FACET_REFIT_RESIDUAL ? 1 : 0.5f;
 }
 
+bool facet_layer_fit_normed(const facet_model *model)
+{
+    return facet_model_tensor(model, FACET_ROLE_FFN_POST, 0) != NULL;
+}
+
 facet_status facet_layer_fit_init(facet_layer_fit *fit, const facet_building *b,
                                   facet_refit_target target, const facet_samples *samples,
                                   uint64_t n_fit, facet_err *err)
@@ -61,9 +66,7 @@ facet_status facet_layer_fit_init(facet_layer_fit *fit, const facet_building *b,
     if (b->opts->precision == FACET_PRECISION_BF16)
         FACET_TRY(facet_pool_new(b->opts->n_threads ? b->opts->n_threads : facet_cores(), alloc,
                                  &fit->pool, err));
-    // Behind a post norm only the direction of y counts, and the residual stream cannot be reached
-    // by a linear map: there the layer's own output is the target.
-    fit->post_norm = facet_model_tensor(b->model, FACET_ROLE_FFN_POST, 0) != NULL;
+    fit->post_norm = facet_layer_fit_normed(b->model);
     if (!fit->post_norm && b->opts->compensate != FACET_COMPENSATE_NONE)
         fit->repair = repair_of(target);
     fit->channels = facet_mem_new(alloc, places, sizeof *fit->channels);

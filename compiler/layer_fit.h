@@ -40,6 +40,10 @@ facet_status facet_layer_fit_init(facet_layer_fit *fit, const facet_building *b,
                                   uint64_t n_fit, facet_err *err);
 void facet_layer_fit_fini(facet_layer_fit *fit);
 
+// Is there a norm behind the FFN? Then only the direction of its output counts, and the residual
+// stream cannot be reached by a linear map: the layer's own output is the only target.
+bool facet_layer_fit_normed(const facet_model *model);
+
 // Takes fit->channels (n_kept) for a layer: their order and their original rows, bias zero.
 facet_status facet_layer_fit_begin(facet_layer_fit *fit, uint32_t layer, uint32_t n_kept,
                                    facet_err *err);

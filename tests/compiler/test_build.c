@@ -145,6 +145,19 @@ static void test_none(void **state)
     build_one("Q4_0", "192", 0.33, FACET_COMPENSATE_NONE);
 }
 
+// A bundle of the fakes at OUT, which must come about. Its result: free with
+// facet_build_result_fini.
+static facet_build_result built(const facet_model *model, const facet_family_set *families,
+                                const facet_build_opts *opts, const char *out)
+{
+    const facet_build_ops ops = facet_fake_ops(&(facet_fake_build){0});
+    facet_build_result result;
+    facet_err err;
+    if (facet_build_bundle(model, families, opts, &ops, out, &result, &err) != FACET_OK)
+        fail_msg("%s", err.message);
+    return result;
+}
+
 // Moved between layers, a family's tiles are as many as with uniform shares; a layer keeps some.
 static void test_global_budget(void **state)
 {
@@ -152,14 +165,10 @@ static void test_global_budget(void **state)
     facet_model *model = facet_fake_model(box, "F32", "256");
     assert_non_null(model);
     facet_family_set families = facet_fake_families(model, 0.5);
-    const facet_build_ops ops = facet_fake_ops(&(facet_fake_build){0});
     const facet_build_opts opts = {.budget_global = true};
-    facet_build_result result;
-    facet_err err;
     char out[96];
     snprintf(out, sizeof out, "%s/global.facet", box);
-    if (facet_build_bundle(model, &families, &opts, &ops, out, &result, &err) != FACET_OK)
-        fail_msg("%s", err.message);
+    facet_build_result result = built(model, &families, &opts, out);
     facet_manifest manifest = facet_fake_manifest(out);
     for (uint32_t k = 1; k < manifest.n_families; k++) {
         uint32_t tiles = 0;
@@ -209,19 +218,15 @@ static void test_choices(void **state)
     facet_model *model = facet_fake_model(box, "F32", "256");
     assert_non_null(model);
     facet_family_set families = facet_fake_families(model, 0.5);
-    const facet_build_ops ops = facet_fake_ops(&(facet_fake_build){0});
+    char out[96];
+    snprintf(out, sizeof out, "%s/choices.facet", box);
     for (int target = 0; target < 2; target++)
         for (int select = 0; select < FACET_SELECT_COUNT; select++) {
             const facet_build_opts opts = {.refit_target =
                                                target ? FACET_REFIT_BEST : FACET_REFIT_AUTO,
                                            .select = (facet_selection)select,
                                            .force = true};
-            facet_build_result result;
-            facet_err err;
-            char out[96];
-            snprintf(out, sizeof out, "%s/choices.facet", box);
-            if (facet_build_bundle(model, &families, &opts, &ops, out, &result, &err) != FACET_OK)
-                fail_msg("%s", err.message);
+            facet_build_result result = built(model, &families, &opts, out);
             for (uint32_t k = 0; k < result.n_families; k++)
                 check_choices(&opts, &result.families[k]);
             facet_build_result_fini(&result);
@@ -238,13 +243,10 @@ static void test_choices_behind_a_norm(void **state)
     facet_model *model = facet_fake_model_of("gemma3", box, "F32", "128");
     assert_non_null(model);
     facet_family_set families = facet_fake_families(model, 0.5);
-    const facet_build_ops ops = facet_fake_ops(&(facet_fake_build){0});
     const facet_build_opts opts = {.refit_target = FACET_REFIT_BEST};
-    facet_build_result result;
     char out[96];
     snprintf(out, sizeof out, "%s/norm.facet", box);
-    assert_int_equal(facet_build_bundle(model, &families, &opts, &ops, out, &result, NULL),
-                     FACET_OK);
+    facet_build_result result = built(model, &families, &opts, out);
     assert_int_equal(result.families[0].target, FACET_REFIT_LAYER);
     assert_int_equal(result.families[0].n_rehearsed, 0);
     facet_build_result_fini(&result);

@@ -20,6 +20,12 @@ fail() {
     exit 1
 }
 
+# Of these inputs: code.families
+make_code_families() {
+    "$FACET" predict model.gguf --task code=code.jsonl -q -o code.masks > quiet.out || fail "predict"
+    "$FACET" cluster code.masks -q -o code.families > quiet.out || fail "cluster"
+}
+
 # A tiny model and two tasks of 30 samples: model.gguf code.jsonl math.jsonl text.txt
 make_inputs() {
     "$PYTHON" "$SOURCE/tests/support/gen_model.py" --type mix -o model.gguf || fail "gen_model"

@@ -3,9 +3,7 @@
 # same bytes for any number of threads, and what comes out runs, with vectors of its own.
 . "$FACET_SOURCE/tests/e2e/lib.bash"
 make_inputs
-
-"$FACET" predict model.gguf --task code=code.jsonl -q -o code.masks > quiet.out || fail "predict"
-"$FACET" cluster code.masks -q -o code.families > quiet.out || fail "cluster"
+make_code_families
 # What the refit has not seen is left to learn from.
 tuned() { # OUT OPTION...
     local out=$1
