@@ -3,6 +3,7 @@
 // every other family, and random channels with the same keep and compensation, and the family's
 // agreement with dense on held-out answers; written into the bundle as proof.json. No times are in
 // it: the same inputs give the same bytes.
+#include <cblas.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -279,6 +280,7 @@ static facet_status write_proof(facet_building *b, facet_err *err)
     facet_build_put(proof, "keep", b->keep);
     cJSON_AddStringToObject(proof, "precision",
                             b->opts->precision == FACET_PRECISION_BF16 ? "bf16" : "f32");
+    cJSON_AddStringToObject(proof, "blas", openblas_get_corename());
     cJSON_AddStringToObject(proof, "compensate", facet_compensation_name(b->opts->compensate));
     if (b->opts->dense_prompts) cJSON_AddStringToObject(proof, "prefill", "dense");
     cJSON *list = cJSON_AddArrayToObject(proof, "families");
