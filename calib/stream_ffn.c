@@ -5,10 +5,9 @@
 //     xn = norm(x)    z = act(xn Wg) * (xn Wu)    y = z Wd + bias     on all threads
 //     tap(xn, z, y, x)                                                on the caller, in token order
 //     x += postnorm(y)                                                on all threads
-#include <math.h>
 #include <string.h>
 
-#include "calib/exp.h"
+#include "calib/activate.h"
 #include "calib/stream_private.h"
 
 typedef struct ffn_job {
@@ -44,28 +43,6 @@ static ffn_buffers buffers_of(const ffn_job *job, uint64_t item)
     return b;
 }
 
-static float silu(float x)
-{
-    return x / (1.0f + facet_exp(-x));
-}
-
-// GELU with the tanh approximation that the Gemma models are defined with.
-static float gelu_tanh(float x)
-{
-    const float inner = 0.797884560802865f * (x + 0.044715f * x * x * x); // sqrt(2 / pi)
-    return 0.5f * x * (1.0f + tanhf(inner));
-}
-
-static void activate(facet_gate_act act, float *gate, const float *up, size_t n)
-{
-    if (act == FACET_GATE_SILU)
-        for (size_t i = 0; i < n; i++)
-            gate[i] = silu(gate[i]) * up[i];
-    else
-        for (size_t i = 0; i < n; i++)
-            gate[i] = gelu_tanh(gate[i]) * up[i];
-}
-
 static void compute_item(void *ctx, uint32_t thread, uint64_t item)
 {
     (void)thread;
@@ -79,7 +56,7 @@ static void compute_item(void *ctx, uint32_t thread, uint64_t item)
                    hp->rms_eps);
     facet_engine_product(engine, (const uint32_t[]){b.n, f, d}, b.xn, job->gate, true, b.z);
     facet_engine_product(engine, (const uint32_t[]){b.n, f, d}, b.xn, job->up, true, b.up);
-    activate(hp->act, b.z, b.up, (size_t)b.n * f);
+    facet_activate(hp->act, b.z, b.up, (size_t)b.n * f);
     if (job->no_down) return;
     facet_engine_product(engine, (const uint32_t[]){b.n, d, f}, b.z, job->down, !job->by_channel,
                          b.y);

@@ -56,7 +56,7 @@ void facet_moments_add(facet_moments *moments, int part, const facet_moments_row
 }
 
 // Rows of c and of m that one item adds to; those of c from the diagonal on.
-enum { ROWS_AT_ONCE = 256 };
+enum { ROWS_AT_ONCE = 512 };
 
 typedef struct add_job {
     facet_moments *moments;

@@ -36,6 +36,7 @@ void facet_bf16_run(const facet_gemm *gemm)
 #define PANEL_M 256u
 #define PANEL_N 512u
 #define PANEL_K 1024u
+#define STRIP   4u // panels of a that share one rounding of each panel of b
 
 #define TEXT_OF(x) #x
 #define TEXT(x)    TEXT_OF(x)
@@ -120,7 +121,7 @@ bool facet_bf16_has(void)
 
 // Operands of the calling thread. Pages of a thread that multiplies nothing are never touched.
 static _Thread_local struct {
-    _Alignas(64) uint16_t a[PANEL_M * PANEL_K];
+    _Alignas(64) uint16_t a[STRIP][PANEL_M * PANEL_K];
     uint16_t b[PANEL_N * PANEL_K];
 } scratch;
 
@@ -341,25 +342,44 @@ static view b_view(const facet_gemm *g, const place *p)
     return view_of(p->depth, p->n, g->b_transposed, scratch.b, columns);
 }
 
-// All columns of c for rows i.. of it and k.. of the sum.
-static void rows_run(const facet_gemm *g, size_t i, size_t k)
+static view a_view(const facet_gemm *g, const place *p, uint16_t *rounded)
 {
-    place p = {.i = i, .k = k, .m = least(g->m - i, PANEL_M), .depth = least(g->k - k, PANEL_K)};
-    const size_t a_rows = g->a_transposed ? p.depth : p.m;
-    const size_t a_columns = g->a_transposed ? p.m : p.depth;
-    const size_t a_at = g->a_transposed ? k * g->stride_a + i : i * g->stride_a + k;
-    round_panel(scratch.a, g->a + a_at, a_rows, a_columns, g->stride_a, g->alpha);
-    for (p.j = 0; p.j < g->n; p.j += PANEL_N) {
-        p.n = least(g->n - p.j, PANEL_N);
-        const view views[VIEWS] = {
-            view_of(p.m, p.depth, g->a_transposed, scratch.a, a_columns),
-            b_view(g, &p),
-            {{(dnnl_dim_t)p.m, (dnnl_dim_t)p.n},
-             {(dnnl_dim_t)g->stride_c, 1},
-             dnnl_f32,
-             g->c + i * g->stride_c + p.j},
-        };
-        if (!panel_run(views, g->add || k > 0)) panel_plain(g, &p, &views[VIEW_A], &views[VIEW_B]);
+    const size_t rows = g->a_transposed ? p->depth : p->m;
+    const size_t columns = g->a_transposed ? p->m : p->depth;
+    const size_t at = g->a_transposed ? p->k * g->stride_a + p->i : p->i * g->stride_a + p->k;
+    round_panel(rounded, g->a + at, rows, columns, g->stride_a, g->alpha);
+    return view_of(p->m, p->depth, g->a_transposed, rounded, columns);
+}
+
+// c at a place: panels a and b are rounded.
+static void place_run(const facet_gemm *g, const place *p, const view *a, const view *b)
+{
+    const view c = {{(dnnl_dim_t)p->m, (dnnl_dim_t)p->n},
+                    {(dnnl_dim_t)g->stride_c, 1},
+                    dnnl_f32,
+                    g->c + p->i * g->stride_c + p->j};
+    if (!panel_run((const view[VIEWS]){*a, *b, c}, g->add || p->k > 0)) panel_plain(g, p, a, b);
+}
+
+// All columns of c for a strip of its rows, i.., and k.. of the sum.
+static void strip_run(const facet_gemm *g, size_t i, size_t k)
+{
+    place places[STRIP];
+    view as[STRIP];
+    size_t n = 0;
+    for (; n < STRIP && i < g->m; i += PANEL_M, n++) {
+        places[n] = (place){
+            .i = i, .k = k, .m = least(g->m - i, PANEL_M), .depth = least(g->k - k, PANEL_K)};
+        as[n] = a_view(g, &places[n], scratch.a[n]);
+    }
+    for (size_t j = 0; j < g->n; j += PANEL_N) {
+        for (size_t s = 0; s < n; s++) {
+            places[s].j = j;
+            places[s].n = least(g->n - j, PANEL_N);
+        }
+        const view b = b_view(g, &places[0]);
+        for (size_t s = 0; s < n; s++)
+            place_run(g, &places[s], &as[s], &b);
     }
 }
 
@@ -372,8 +392,8 @@ void facet_bf16_run(const facet_gemm *g)
     const int threads = dnn.omp_get_max_threads();
     dnn.omp_set_num_threads(1);
     for (size_t k = 0; k < g->k; k += PANEL_K)
-        for (size_t i = 0; i < g->m; i += PANEL_M)
-            rows_run(g, i, k);
+        for (size_t i = 0; i < g->m; i += STRIP * PANEL_M)
+            strip_run(g, i, k);
     dnn.omp_set_num_threads(threads);
 }
 
