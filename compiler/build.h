@@ -147,6 +147,7 @@ typedef enum facet_refit_target {
     FACET_REFIT_LAYER,    // the dense layer's output on the same inputs
     FACET_REFIT_RESIDUAL, // the dense residual stream behind the layer
     FACET_REFIT_HALF,     // halfway between these two
+    FACET_REFIT_ONESHOT,  // the dense layer's output on dense's inputs: layers know nothing of others
     FACET_REFIT_BEST,     // each family's best, by the loss of text that does not fit
     FACET_REFIT_COUNT
 } facet_refit_target;
@@ -193,7 +194,7 @@ typedef struct facet_build_opts {
 // "none", "bias", "refit", "tune"; false when the name is none of them.
 bool facet_compensation_find(const char *name, facet_compensation *out);
 const char *facet_compensation_name(facet_compensation compensation);
-// "auto", "layer", "residual", "half", "best"; false when the name is none of them.
+// "auto", "layer", "residual", "half", "oneshot", "best"; false when the name is none of them.
 bool facet_refit_target_find(const char *name, facet_refit_target *out);
 const char *facet_refit_target_name(facet_refit_target target);
 // "stats", "eliminate", "best"; false when the name is none of them.

@@ -109,16 +109,24 @@ static facet_status store(run *r, uint32_t layer, double error, facet_quantized 
     return status;
 }
 
+// The stream of what fits and judges.
+static facet_status advance_stream(run *r, const float *rows, const float *bias, facet_err *err)
+{
+    const facet_build_ops *ops = r->b->ops;
+    if (r->job->target == FACET_REFIT_ONESHOT && !r->job->given)
+        return ops->stream_ffn(ops->ctx, r->stream, NULL, NULL, err);
+    facet_layer_fit_output(&r->fit, rows, bias);
+    FACET_TRY(ops->stream_add(ops->ctx, r->stream, r->fit.wanted, err));
+    if (r->b->opts->dense_prompts) ops->stream_prompts(ops->ctx, r->stream, r->behind);
+    return FACET_OK;
+}
+
 // The rest of the network sees what is stored, rounding included.
 static facet_status advance(run *r, const float *rows, const float *bias, facet_err *err)
 {
     const facet_build_ops *ops = r->b->ops;
-    facet_layer_fit *fit = &r->fit;
-    if (r->stream) {
-        facet_layer_fit_output(fit, rows, bias);
-        FACET_TRY(ops->stream_add(ops->ctx, r->stream, fit->wanted, err));
-        if (r->b->opts->dense_prompts) ops->stream_prompts(ops->ctx, r->stream, r->behind);
-    }
+    const facet_layer_fit *fit = &r->fit;
+    if (r->stream) FACET_TRY(advance_stream(r, rows, bias, err));
     if (!r->follow) return FACET_OK;
     for (uint32_t i = 0; i < fit->n_kept; i++)
         memcpy(r->sorted + (size_t)i * fit->d, rows + (size_t)fit->order[i] * fit->d,

@@ -68,7 +68,7 @@ static facet_status eliminate_layer(void *ctx, facet_layer_fit *fit, void *strea
         fit->channels[j] = j;
     FACET_TRY(facet_layer_fit_begin(fit, layer, d_ff, err));
     FACET_TRY(b->ops->stream_attn(b->ops->ctx, stream, err));
-    FACET_TRY(facet_layer_fit_look(fit, stream, NULL, err));
+    FACET_TRY(facet_layer_fit_pass(fit, stream, err));
     const facet_eliminate_problem problem = {.moments = &fit->moments,
                                              .rows = fit->rows,
                                              .n_keep = kept < d_ff ? kept : d_ff,
@@ -80,7 +80,7 @@ static facet_status eliminate_layer(void *ctx, facet_layer_fit *fit, void *strea
     const float *stats = facet_build_worth(b, e->f->k, layer);
     for (uint32_t j = 0; j < d_ff; j++)
         worth[j] *= stats[j];
-    return b->ops->stream_ffn(b->ops->ctx, stream, NULL, NULL, err);
+    return FACET_OK;
 }
 
 // On the dense model's own inputs and all text that fits: a second moment of all channels wants
@@ -170,10 +170,9 @@ static facet_status init(facet_building *b, facet_err *err)
     if (n > 0) memcpy(b->worth, b->families->scores, cells * sizeof *b->worth);
     const facet_refit_target given = b->opts->refit_target;
     const bool open = given == FACET_REFIT_AUTO || given == FACET_REFIT_BEST;
+    const bool bound = facet_layer_fit_normed(b->model) && given != FACET_REFIT_ONESHOT;
     for (size_t k = 0; k < n; k++)
-        b->targets[k] = facet_layer_fit_normed(b->model) ? FACET_REFIT_LAYER
-                        : open                           ? FACET_REFIT_HALF
-                                                         : given;
+        b->targets[k] = bound ? FACET_REFIT_LAYER : open ? FACET_REFIT_HALF : given;
     return FACET_OK;
 }
 

@@ -5,7 +5,7 @@
 #include "compiler/build.h"
 
 static const char *const compensations[] = {"refit", "bias", "none", "tune"};
-static const char *const targets[] = {"auto", "layer", "residual", "half", "best"};
+static const char *const targets[] = {"auto", "layer", "residual", "half", "oneshot", "best"};
 static const char *const selections[] = {"stats", "eliminate", "best"};
 
 // Place of a name among n, or n.

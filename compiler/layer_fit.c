@@ -45,7 +45,7 @@ static facet_status mark_prompts(facet_layer_fit *fit, const facet_samples *samp
 static float repair_of(facet_refit_target target)
 {
     assert(target != FACET_REFIT_AUTO && target != FACET_REFIT_BEST);
-    if (target == FACET_REFIT_LAYER) return 0;
+    if (target == FACET_REFIT_LAYER || target == FACET_REFIT_ONESHOT) return 0;
     return target == FACET_REFIT_RESIDUAL ? 1 : 0.5f;
 }
 
@@ -281,13 +281,28 @@ facet_status facet_layer_fit_dense(facet_layer_fit *fit, void *dense, facet_err 
     return ops->stream_ffn(ops->ctx, dense, tap_dense, fit, err);
 }
 
+static facet_status make_room(facet_layer_fit *fit, facet_err *err)
+{
+    FACET_TRY(reserve_z(fit, err));
+    facet_moments_fini(&fit->moments);
+    return facet_moments_init(&fit->moments, fit->n_kept, fit->d, fit->b->alloc, err);
+}
+
+facet_status facet_layer_fit_pass(facet_layer_fit *fit, void *stream, facet_err *err)
+{
+    const facet_build_ops *ops = fit->b->ops;
+    FACET_TRY(make_room(fit, err));
+    fit->energy = 0;
+    FACET_TRY(ops->stream_ffn(ops->ctx, stream, tap_all, &(look){fit, NULL}, err));
+    sum_moments(fit);
+    return FACET_OK;
+}
+
 facet_status facet_layer_fit_look(facet_layer_fit *fit, void *stream, const float *dense,
                                   facet_err *err)
 {
     const facet_build_ops *ops = fit->b->ops;
-    FACET_TRY(reserve_z(fit, err));
-    facet_moments_fini(&fit->moments);
-    FACET_TRY(facet_moments_init(&fit->moments, fit->n_kept, fit->d, fit->b->alloc, err));
+    FACET_TRY(make_room(fit, err));
     look l = {fit, dense};
     if (!dense) fit->energy = 0;
     for (uint64_t t = 0; dense && t < fit->n_tokens; t++)

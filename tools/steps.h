@@ -97,10 +97,11 @@ extern const facet_steps_opts facet_steps_defaults;
                          "What repairs the dropped channels; tune moves all layers of a refit "    \
                          "together towards dense, which takes longer (refit)."),                   \
         FACET_OPT_CHOICE("--refit-target", FACET_STEPS_FIELD(refit_target),                        \
-                         "auto|layer|residual|half|best",                                          \
+                         "auto|layer|residual|half|oneshot|best",                                  \
                          "What a refit aims at: the layer's own output, dense's residual stream "  \
-                         "behind it, halfway between, or what a trial finds best (auto: half "     \
-                         "where the model allows it)."),                                           \
+                         "behind it, halfway between, or what a trial finds best; oneshot fits "   \
+                         "each layer on dense's own inputs, to compare with (auto: half where "    \
+                         "the model allows it)."),                                                 \
         FACET_OPT_CHOICE("--select", FACET_STEPS_FIELD(select), "stats|eliminate|best",            \
                          "Channels by the family's statistics, by these times what backward "      \
                          "elimination finds, or what a trial finds better (stats)."),              \

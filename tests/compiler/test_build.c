@@ -255,6 +255,61 @@ static void test_choices_behind_a_norm(void **state)
     facet_model_close(model);
 }
 
+// The first family's down projections, one after another, and where each begins.
+typedef struct downs {
+    char *data;
+    size_t at[2], bytes[2];
+} downs;
+
+static downs downs_of(const facet_model *model, const facet_family_set *families,
+                      facet_refit_target target)
+{
+    const facet_build_opts opts = {.refit_target = target};
+    char out[96], path[256];
+    snprintf(out, sizeof out, "%s/downs.facet", box);
+    facet_build_result result = built(model, families, &opts, out);
+    assert_int_equal(result.families[0].target, target);
+    facet_build_result_fini(&result);
+    facet_manifest manifest = facet_fake_manifest(out);
+    const facet_manifest_family *f = &manifest.families[1];
+    downs read = {0};
+    size_t bytes;
+    snprintf(path, sizeof path, "%s/%s", out, f->file);
+    assert_int_equal(facet_file_read(path, 1 << 24, NULL, &read.data, &bytes, NULL), FACET_OK);
+    for (uint32_t layer = 0; layer < 2; layer++) {
+        const facet_entry *entry =
+            facet_manifest_entry(f->entries, f->n_entries, layer, FACET_ENTRY_DOWN);
+        assert_non_null(entry);
+        read.at[layer] = entry->offset;
+        read.bytes[layer] = entry->bytes;
+    }
+    facet_manifest_fini(&manifest);
+    facet_dir_remove(out, NULL);
+    return read;
+}
+
+// Nothing lies below the first layer; above it, one shot sees dense's inputs, the others see what
+// the pruned layers made of them.
+static void test_oneshot(void **state)
+{
+    (void)state;
+    facet_model *model = facet_fake_model(box, "F32", "256");
+    assert_non_null(model);
+    facet_family_set families = facet_fake_families(model, 0.5);
+    const downs layer = downs_of(model, &families, FACET_REFIT_LAYER);
+    const downs oneshot = downs_of(model, &families, FACET_REFIT_ONESHOT);
+    for (int i = 0; i < 2; i++) {
+        assert_true(layer.bytes[i] > 0 && layer.bytes[i] == oneshot.bytes[i]);
+        assert_int_equal(memcmp(layer.data + layer.at[i], oneshot.data + oneshot.at[i],
+                                layer.bytes[i]) == 0,
+                         i == 0);
+    }
+    free(layer.data);
+    free(oneshot.data);
+    facet_family_set_fini(&families);
+    facet_model_close(model);
+}
+
 static void test_everything_kept(void **state)
 {
     (void)state;
@@ -370,6 +425,7 @@ int main(void)
                                        cmocka_unit_test(test_global_budget),
                                        cmocka_unit_test(test_choices),
                                        cmocka_unit_test(test_choices_behind_a_norm),
+        cmocka_unit_test(test_oneshot),
                                        cmocka_unit_test(test_everything_kept),
                                        cmocka_unit_test(test_failures),
                                        cmocka_unit_test(test_dense_only),

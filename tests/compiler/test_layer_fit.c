@@ -143,6 +143,35 @@ static void test_weights(void **state)
     facet_model_close(model);
 }
 
+// A pass sees what a look sees, and the stream is then where the dense FFN leaves it.
+static void test_pass(void **state)
+{
+    (void)state;
+    facet_model *model = facet_fake_model(box, "F32", "80");
+    assert_non_null(model);
+    world look, pass;
+    world_init(&look, model, FACET_REFIT_LAYER);
+    world_init(&pass, model, FACET_REFIT_LAYER);
+    const size_t n = (size_t)TOKENS * model->hp.d_model;
+    float *before = malloc(n * sizeof *before);
+    memcpy(before, pass.ops.stream_x(pass.ops.ctx, pass.stream), n * sizeof *before);
+    assert_int_equal(facet_layer_fit_pass(&pass.fit, pass.stream, NULL), FACET_OK);
+    for (int part = 0; part < FACET_PART_COUNT; part++) {
+        assert_memory_equal(pass.fit.moments.c[part], look.fit.moments.c[part],
+                            (KEPT + 1) * (KEPT + 1) * sizeof(float));
+        assert_memory_equal(pass.fit.moments.m[part], look.fit.moments.m[part],
+                            (size_t)(KEPT + 1) * model->hp.d_model * sizeof(float));
+    }
+    for (size_t i = 0; i < n; i++) {
+        const double moved = (double)pass.ops.stream_x(pass.ops.ctx, pass.stream)[i];
+        assert_true(fabs(moved - (double)before[i] - wanted(&look, i)) < 1e-5);
+    }
+    free(before);
+    world_fini(&look);
+    world_fini(&pass);
+    facet_model_close(model);
+}
+
 // Behind a norm of the FFN's output only the layer itself can be the target.
 static void test_post_norm(void **state)
 {
@@ -161,6 +190,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_targets),
         cmocka_unit_test(test_weights),
+        cmocka_unit_test(test_pass),
         cmocka_unit_test(test_post_norm),
     };
     snprintf(box, sizeof box, "/tmp/facet-test-fit.XXXXXX");
