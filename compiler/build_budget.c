@@ -16,16 +16,18 @@
 #include "compiler/build_choose.h"
 #include "compiler/select.h"
 
-enum { carried_point = 2 };
+enum { carried_point = 2, carried_tokens = 1024 };
 
 typedef struct survey {
     facet_building *b;
     facet_rehearsal *rehearsal;
     facet_layer_fit fit;
-    void *stream, *dense; // in front of the layer's FFN, behind it; all samples
-    void *judge;          // in front of the layer; judging samples
-    float *final;         // (judging tokens, d) normed final states of the dense model
-    double *cost;         // (n_layers, FACET_BUDGET_POINTS)
+    facet_samples carried; // of the judging samples, the first
+    void *stream, *judge;  // dense, in front of the layer: all samples; those that are carried
+    float *final;          // (carried tokens, d) normed final states of the dense model
+    uint32_t *widest;      // (d_ff) channels of the largest share that is tried, ascending
+    uint32_t *places;      // (d_ff) in these, of the channels of another share
+    double *cost;          // (n_layers, FACET_BUDGET_POINTS)
     double ridge;
 } survey;
 
@@ -34,10 +36,11 @@ static void survey_fini(survey *s)
     const facet_build_ops *ops = s->b->ops;
     const facet_alloc *alloc = s->b->alloc;
     if (s->stream) ops->stream_free(ops->ctx, s->stream);
-    if (s->dense) ops->stream_free(ops->ctx, s->dense);
     if (s->judge) ops->stream_free(ops->ctx, s->judge);
     facet_layer_fit_fini(&s->fit);
     facet_mem_free(alloc, s->final);
+    facet_mem_free(alloc, s->widest);
+    facet_mem_free(alloc, s->places);
     facet_mem_free(alloc, s->cost);
 }
 
@@ -52,7 +55,7 @@ static facet_status finish(const survey *s, void *stream, uint32_t layer, float 
         FACET_TRY(ops->stream_ffn(ops->ctx, stream, NULL, NULL, err));
     }
     const float *x = ops->stream_x(ops->ctx, stream);
-    for (uint64_t t = 0; t < s->rehearsal->judging.n_tokens; t++) {
+    for (uint64_t t = 0; t < s->carried.n_tokens; t++) {
         double sum = 0;
         for (uint32_t i = 0; i < hp->d_model; i++)
             sum += (double)x[t * hp->d_model + i] * (double)x[t * hp->d_model + i];
@@ -61,6 +64,17 @@ static facet_status finish(const survey *s, void *stream, uint32_t layer, float 
             out[t * hp->d_model + i] = scale * x[t * hp->d_model + i];
     }
     return FACET_OK;
+}
+
+// Damage is measured through all layers above each layer, on no more tokens than that takes.
+static facet_samples carried(const facet_samples *judging)
+{
+    facet_samples some = *judging;
+    some.n = 1;
+    some.n_tokens = judging->lengths[0];
+    while (some.n < judging->n && some.n_tokens + judging->lengths[some.n] <= carried_tokens)
+        some.n_tokens += judging->lengths[some.n++];
+    return some;
 }
 
 static facet_status survey_init(survey *s, facet_err *err)
@@ -72,12 +86,15 @@ static facet_status survey_init(survey *s, facet_err *err)
     FACET_TRY(facet_layer_fit_init(&s->fit, b, b->targets[s->rehearsal->family], &r->samples,
                                    r->n_fit, err));
     const size_t row = hp->d_model * sizeof(float);
-    s->final = facet_mem_new(b->alloc, r->judging.n_tokens, row);
+    s->carried = carried(&r->judging);
+    s->final = facet_mem_new(b->alloc, s->carried.n_tokens, row);
+    s->widest = facet_mem_new(b->alloc, hp->d_ff, sizeof *s->widest);
+    s->places = facet_mem_new(b->alloc, hp->d_ff, sizeof *s->places);
     s->cost = facet_mem_new(b->alloc, hp->n_layers, FACET_BUDGET_POINTS * sizeof *s->cost);
-    if (!s->final || !s->cost) return facet_fail_memory(err, r->judging.n_tokens * row);
+    if (!s->final || !s->widest || !s->places || !s->cost)
+        return facet_fail_memory(err, s->carried.n_tokens * row);
     FACET_TRY(ops->stream_new(ops->ctx, b->model, &r->samples, &s->stream, err));
-    FACET_TRY(ops->stream_copy(ops->ctx, s->stream, &s->dense, err));
-    FACET_TRY(ops->stream_new(ops->ctx, b->model, &r->judging, &s->judge, err));
+    FACET_TRY(ops->stream_new(ops->ctx, b->model, &s->carried, &s->judge, err));
     void *whole;
     FACET_TRY(ops->stream_copy(ops->ctx, s->judge, &whole, err));
     const facet_status status = finish(s, whole, 0, s->final, err);
@@ -94,7 +111,7 @@ static const float *worth(const survey *s)
 static facet_status carry(survey *s, uint32_t layer, double *damage, facet_err *err)
 {
     const facet_build_ops *ops = s->b->ops;
-    const size_t n = (size_t)s->rehearsal->judging.n_tokens * s->fit.d;
+    const size_t n = (size_t)s->carried.n_tokens * s->fit.d;
     const facet_build_custom custom = {s->fit.ascending, s->fit.n_kept, s->fit.rows,
                                        s->fit.rows + (size_t)s->fit.n_kept * s->fit.d};
     float *states = facet_mem_new(s->b->alloc, n, sizeof *states);
@@ -117,24 +134,50 @@ done:
     return status;
 }
 
+// Takes the best channels of a share.
+static facet_status take_share(survey *s, uint32_t layer, double ratio, facet_err *err)
+{
+    const uint32_t tiles = facet_select_tiles(s->fit.d_ff, ratio);
+    const uint32_t n =
+        facet_rehearsal_channels(s->rehearsal, worth(s), layer, tiles, s->fit.channels);
+    return facet_layer_fit_begin(&s->fit, layer, n, err);
+}
+
+// The cost of what is taken, out of the moments of the widest share.
+static facet_status price(survey *s, uint32_t layer, double *cost, facet_err *err)
+{
+    const facet_layer_fit *fit = &s->fit;
+    uint32_t place = 0;
+    for (uint32_t i = 0; i < fit->n_kept; i++) {
+        while (s->widest[place] != fit->channels[i])
+            place++;
+        s->places[i] = place;
+    }
+    facet_moments moments;
+    facet_compensated compensated;
+    FACET_TRY(facet_moments_pick(&fit->moments, s->places, fit->n_kept, &moments, err));
+    const facet_status status = facet_compensate_layer(
+        &moments, facet_build_trial_method(s->b), layer, &s->ridge, fit->rows, &compensated, err);
+    facet_moments_fini(&moments);
+    *cost = fit->energy > 0 ? compensated.error / fit->energy : 0;
+    return status;
+}
+
 static facet_status survey_layer(survey *s, uint32_t layer, facet_err *err)
 {
     const facet_build_ops *ops = s->b->ops;
+    const facet_trail *trail = &s->rehearsal->trail;
     double *cost = s->cost + (size_t)layer * FACET_BUDGET_POINTS, damage = 0;
-    FACET_TRY(facet_layer_fit_dense(&s->fit, s->dense, err));
-    const float *dense = s->fit.repair > 0 ? ops->stream_x(ops->ctx, s->dense) : NULL;
     FACET_TRY(ops->stream_attn(ops->ctx, s->stream, err));
     FACET_TRY(ops->stream_attn(ops->ctx, s->judge, err));
-    for (int i = 1; i < FACET_BUDGET_POINTS - 1; i++) {
-        facet_compensated compensated;
-        const uint32_t tiles = facet_select_tiles(s->fit.d_ff, facet_budget_ratios[i]);
-        const uint32_t n =
-            facet_rehearsal_channels(s->rehearsal, worth(s), layer, tiles, s->fit.channels);
-        FACET_TRY(facet_layer_fit_begin(&s->fit, layer, n, err));
-        FACET_TRY(facet_layer_fit_look(&s->fit, s->stream, dense, err));
-        FACET_TRY(facet_compensate_layer(&s->fit.moments, facet_build_method(s->b), layer,
-                                         &s->ridge, s->fit.rows, &compensated, err));
-        cost[i] = s->fit.energy > 0 ? compensated.error / s->fit.energy : 0;
+    FACET_TRY(take_share(s, layer, facet_budget_ratios[FACET_BUDGET_POINTS - 2], err));
+    memcpy(s->widest, s->fit.channels, s->fit.n_kept * sizeof *s->widest);
+    const float *dense = trail->x + layer * (size_t)s->fit.n_tokens * s->fit.d;
+    s->fit.energy = trail->energy[layer];
+    FACET_TRY(facet_layer_fit_pass(&s->fit, s->stream, s->fit.repair > 0 ? dense : NULL, err));
+    for (int i = FACET_BUDGET_POINTS - 2; i > 0; i--) {
+        FACET_TRY(take_share(s, layer, facet_budget_ratios[i], err));
+        FACET_TRY(price(s, layer, &cost[i], err));
         if (i == carried_point) FACET_TRY(carry(s, layer, &damage, err));
     }
     const double scale = cost[carried_point] > 0 ? damage / cost[carried_point] : 0;
@@ -144,9 +187,6 @@ static facet_status survey_layer(survey *s, uint32_t layer, facet_err *err)
     facet_report_log(s->b->opts->report, FACET_LOG_INFO,
                      "budget of %s, layer %u: cost %.6f %.6f %.6f of keeping 25, 50, 75 %%",
                      s->b->families->names[s->rehearsal->family], layer, cost[1], cost[2], cost[3]);
-    ops->stream_free(ops->ctx, s->stream);
-    s->stream = NULL;
-    FACET_TRY(ops->stream_copy(ops->ctx, s->dense, &s->stream, err));
     FACET_TRY(ops->stream_ffn(ops->ctx, s->judge, NULL, NULL, err));
     return facet_report_progress(s->b->opts->report, "budget", layer + 1, s->b->model->hp.n_layers,
                                  err);

@@ -150,9 +150,7 @@ static facet_status solve(run *r, uint32_t layer, facet_compensated *compensated
     FACET_TRY(gather(r, layer, err));
     if (!r->job->given) {
         const facet_compensation method =
-            r->job->rehearses && facet_build_method(r->b) == FACET_COMPENSATE_REFIT
-                ? FACET_COMPENSATE_TUNE
-                : facet_build_method(r->b);
+            r->job->rehearses ? facet_build_trial_method(r->b) : facet_build_method(r->b);
         return facet_compensate_layer(&fit->moments, method, layer, &r->ridge, fit->rows,
                                       compensated, err);
     }

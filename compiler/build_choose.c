@@ -68,7 +68,7 @@ static facet_status eliminate_layer(void *ctx, facet_layer_fit *fit, void *strea
         fit->channels[j] = j;
     FACET_TRY(facet_layer_fit_begin(fit, layer, d_ff, err));
     FACET_TRY(b->ops->stream_attn(b->ops->ctx, stream, err));
-    FACET_TRY(facet_layer_fit_pass(fit, stream, err));
+    FACET_TRY(facet_layer_fit_pass(fit, stream, NULL, err));
     const facet_eliminate_problem problem = {.moments = &fit->moments,
                                              .rows = fit->rows,
                                              .n_keep = kept < d_ff ? kept : d_ff,

@@ -80,6 +80,12 @@ static inline facet_compensation facet_build_method(const facet_building *b)
     return b->opts->compensate == FACET_COMPENSATE_TUNE ? FACET_COMPENSATE_REFIT
                                                         : b->opts->compensate;
 }
+// The same where judging tokens are to stay unseen by the rows (facet_compensate_layer).
+static inline facet_compensation facet_build_trial_method(const facet_building *b)
+{
+    return facet_build_method(b) == FACET_COMPENSATE_REFIT ? FACET_COMPENSATE_TUNE
+                                                           : facet_build_method(b);
+}
 facet_status facet_build_calibrate(facet_building *b, facet_calibrate_job *job, facet_err *err);
 
 // How many tokens calibrate a family, at most: what was asked for, or six for each channel that a

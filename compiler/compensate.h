@@ -39,6 +39,9 @@ void facet_moments_add(facet_moments *moments, int part, const facet_moments_row
 // The same from rows rounded to BF16, on the threads of the pool.
 void facet_moments_add_bf16(facet_moments *moments, int part, const facet_moments_rows *rows,
                             facet_pool *pool);
+// Moments of n_kept of the channels, by their ascending places, into *out, which is initialised.
+facet_status facet_moments_pick(const facet_moments *from, const uint32_t *places, uint32_t n_kept,
+                                facet_moments *out, facet_err *err);
 // Squared error of rows (n, d) on a part: sum of |y* - z rows|^2. scratch: (n, d).
 double facet_moments_error(const facet_moments *moments, int part, const float *rows,
                            float *scratch);

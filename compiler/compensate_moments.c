@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cblas.h>
 #include <math.h>
+#include <string.h>
 
 #include "base/memory.h"
 #include "compiler/compensate.h"
@@ -95,6 +96,32 @@ void facet_moments_add_bf16(facet_moments *moments, int part, const facet_moment
     add_job job = {moments, part, rows};
     facet_each(pool, (moments->n + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE, add_item, &job);
     count(moments, part, rows);
+}
+
+// Rows of `from` at the places, and the constant's, into out: the triangle of c and all of m.
+static void pick_part(const facet_moments *from, const uint32_t *places, int part,
+                      facet_moments *out)
+{
+    const size_t n = out->n, d = out->d, constant = from->n - 1;
+    for (size_t i = 0; i < n; i++) {
+        const size_t row = i + 1 < n ? places[i] : constant;
+        for (size_t j = i; j + 1 < n; j++)
+            out->c[part][i * n + j] = from->c[part][row * from->n + places[j]];
+        out->c[part][i * n + n - 1] = from->c[part][row * from->n + constant];
+        memcpy(out->m[part] + i * d, from->m[part] + row * d, d * sizeof(float));
+    }
+    out->wanted[part] = from->wanted[part];
+    out->tokens[part] = from->tokens[part];
+}
+
+facet_status facet_moments_pick(const facet_moments *from, const uint32_t *places, uint32_t n_kept,
+                                facet_moments *out, facet_err *err)
+{
+    FACET_TRY(facet_moments_init(out, n_kept, from->d, from->alloc, err));
+    for (int part = 0; part < FACET_PART_COUNT; part++)
+        pick_part(from, places, part, out);
+    out->energy = from->energy;
+    return FACET_OK;
 }
 
 static void product(const facet_moments *moments, int part, const float *rows, float *out)

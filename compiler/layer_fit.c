@@ -281,20 +281,14 @@ facet_status facet_layer_fit_dense(facet_layer_fit *fit, void *dense, facet_err 
     return ops->stream_ffn(ops->ctx, dense, tap_dense, fit, err);
 }
 
-static facet_status make_room(facet_layer_fit *fit, facet_err *err)
+static facet_status look_begin(facet_layer_fit *fit, const float *dense, facet_err *err)
 {
     FACET_TRY(reserve_z(fit, err));
     facet_moments_fini(&fit->moments);
-    return facet_moments_init(&fit->moments, fit->n_kept, fit->d, fit->b->alloc, err);
-}
-
-facet_status facet_layer_fit_pass(facet_layer_fit *fit, void *stream, facet_err *err)
-{
-    const facet_build_ops *ops = fit->b->ops;
-    FACET_TRY(make_room(fit, err));
-    fit->energy = 0;
-    FACET_TRY(ops->stream_ffn(ops->ctx, stream, tap_all, &(look){fit, NULL}, err));
-    sum_moments(fit);
+    FACET_TRY(facet_moments_init(&fit->moments, fit->n_kept, fit->d, fit->b->alloc, err));
+    if (!dense) fit->energy = 0;
+    for (uint64_t t = 0; dense && t < fit->n_tokens; t++)
+        fit->weight[t] = weight_of(dense + t * fit->d, NULL, fit->d);
     return FACET_OK;
 }
 
@@ -302,16 +296,24 @@ facet_status facet_layer_fit_look(facet_layer_fit *fit, void *stream, const floa
                                   facet_err *err)
 {
     const facet_build_ops *ops = fit->b->ops;
-    FACET_TRY(make_room(fit, err));
+    FACET_TRY(look_begin(fit, dense, err));
     look l = {fit, dense};
-    if (!dense) fit->energy = 0;
-    for (uint64_t t = 0; dense && t < fit->n_tokens; t++)
-        fit->weight[t] = weight_of(dense + t * fit->d, NULL, fit->d);
     if (dense && fit->repair >= 1)
         FACET_TRY(ops->stream_look_kept(ops->ctx, stream, fit->ascending, fit->n_kept, tap_kept, &l,
                                         err));
     else
         FACET_TRY(ops->stream_look(ops->ctx, stream, tap_all, &l, err));
+    sum_moments(fit);
+    return FACET_OK;
+}
+
+facet_status facet_layer_fit_pass(facet_layer_fit *fit, void *stream, const float *dense,
+                                  facet_err *err)
+{
+    const facet_build_ops *ops = fit->b->ops;
+    FACET_TRY(look_begin(fit, dense, err));
+    look l = {fit, dense};
+    FACET_TRY(ops->stream_ffn(ops->ctx, stream, tap_all, &l, err));
     sum_moments(fit);
     return FACET_OK;
 }

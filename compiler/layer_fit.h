@@ -53,8 +53,10 @@ facet_status facet_layer_fit_dense(facet_layer_fit *fit, void *dense, facet_err 
 // residual stream behind the layer, where fit->repair > 0; else NULL.
 facet_status facet_layer_fit_look(facet_layer_fit *fit, void *stream, const float *dense,
                                   facet_err *err);
-// As facet_layer_fit_look without `dense`; the stream then moves on, through the dense FFN.
-facet_status facet_layer_fit_pass(facet_layer_fit *fit, void *stream, facet_err *err);
+// As facet_layer_fit_look; the stream then moves on, through the dense FFN. With `dense` the
+// output's energy is the caller's to set.
+facet_status facet_layer_fit_pass(facet_layer_fit *fit, void *stream, const float *dense,
+                                  facet_err *err);
 // The layer's output with the given rows (n_kept, d), into fit->wanted, which it replaces.
 void facet_layer_fit_output(facet_layer_fit *fit, const float *rows, const float *bias);
 

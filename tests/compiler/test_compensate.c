@@ -105,6 +105,42 @@ static void run(const layer *l, facet_compensation method, uint32_t fit, uint32_
     facet_moments_fini(&moments);
 }
 
+// Moments picked out of others are those of the picked channels.
+static void test_pick(void **state)
+{
+    (void)state;
+    enum { n = 9, kept = 4, tokens = 30 };
+    const uint32_t places[kept] = {0, 3, 4, 8};
+    layer all = layer_new(20, n, tokens, 1, 5), some = layer_new(20, kept, tokens, 1, 5);
+    for (uint32_t t = 0; t < tokens; t++)
+        for (uint32_t i = 0; i < kept; i++)
+            some.z[t * (kept + 1) + i] = all.z[t * (n + 1) + places[i]];
+    facet_moments from, want, got;
+    assert_int_equal(facet_moments_init(&from, n, all.d, NULL, NULL), FACET_OK);
+    assert_int_equal(facet_moments_init(&want, kept, all.d, NULL, NULL), FACET_OK);
+    for (int part = 0; part < FACET_PART_COUNT; part++) {
+        add(&from, part, &all, part ? 20 : 0, part ? 10 : 20);
+        add(&want, part, &some, part ? 20 : 0, part ? 10 : 20);
+    }
+    assert_int_equal(facet_moments_pick(&from, places, kept, &got, NULL), FACET_OK);
+    for (int part = 0; part < FACET_PART_COUNT; part++) {
+        for (uint32_t i = 0; i <= kept; i++)
+            for (uint32_t j = i; j <= kept; j++)
+                assert_true(fabsf(got.c[part][i * (kept + 1) + j] -
+                                  want.c[part][i * (kept + 1) + j]) < 1e-3f);
+        for (uint32_t i = 0; i < (kept + 1) * all.d; i++)
+            assert_true(fabsf(got.m[part][i] - want.m[part][i]) < 1e-3f);
+        assert_true(got.wanted[part] == want.wanted[part]);
+        assert_int_equal(got.tokens[part], want.tokens[part]);
+    }
+    assert_true(got.energy == want.energy);
+    facet_moments_fini(&from);
+    facet_moments_fini(&want);
+    facet_moments_fini(&got);
+    layer_free(&all);
+    layer_free(&some);
+}
+
 static void test_methods_rank(void **state)
 {
     (void)state;
@@ -335,7 +371,7 @@ int main(void)
         cmocka_unit_test(test_one_token),     cmocka_unit_test(test_exact),
         cmocka_unit_test(test_damaged),       cmocka_unit_test(test_singular),
         cmocka_unit_test(test_bf16),          cmocka_unit_test(test_names),
-        cmocka_unit_test(test_out_of_memory),
+        cmocka_unit_test(test_out_of_memory), cmocka_unit_test(test_pick),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -155,7 +155,7 @@ static void test_pass(void **state)
     const size_t n = (size_t)TOKENS * model->hp.d_model;
     float *before = malloc(n * sizeof *before);
     memcpy(before, pass.ops.stream_x(pass.ops.ctx, pass.stream), n * sizeof *before);
-    assert_int_equal(facet_layer_fit_pass(&pass.fit, pass.stream, NULL), FACET_OK);
+    assert_int_equal(facet_layer_fit_pass(&pass.fit, pass.stream, NULL, NULL), FACET_OK);
     for (int part = 0; part < FACET_PART_COUNT; part++) {
         assert_memory_equal(pass.fit.moments.c[part], look.fit.moments.c[part],
                             (KEPT + 1) * (KEPT + 1) * sizeof(float));

@@ -5,8 +5,7 @@
 Usage: ablate.py FACET TEXTS MODEL:TEXT:KEEP[,KEEP...]... --work DIR [--columns NAME...] [--seeds 1]
                  [the options of reach.py] [-- COMPILE OPTIONS]
 Every column has the same masks, text and keep; options behind -- go to all of them. A column holds
-the median of the seeds. A refit that does not propagate (each layer fitted on the dense model's own
-inputs) is no option of facet, so it has no column.
+the median of the seeds. Types of the down projection are chosen in every column.
 """
 import os
 import statistics
@@ -15,21 +14,20 @@ import bundles
 import command
 
 COLUMNS = {
-    "none": "--compensate none --budget uniform",
-    "bias": "--compensate bias --budget uniform",
-    "refit": "--compensate refit --refit-target layer --budget uniform",
-    "residual": "--compensate refit --refit-target residual --budget uniform",
-    "half": "--compensate refit --refit-target half --budget uniform",
-    "select": "--compensate refit --refit-target best --select best --budget uniform",
-    "global": "--compensate refit --refit-target half --budget global",
-    "tune": "--compensate tune --refit-target half --budget global",
-    "tune-uniform": "--compensate tune --refit-target half --budget uniform",
+    "none": "--compensate none",
+    "bias": "--compensate bias",
+    "oneshot": "--refit-target oneshot",
+    "refit": "--refit-target layer",
+    "residual": "--refit-target residual",
+    "half": "--refit-target half",
+    "eliminate": "--refit-target half --select eliminate",
+    "global": "--refit-target half --select eliminate --budget global",
+    "tune": "--refit-target half --select eliminate --budget global --compensate tune",
 }
 HEADINGS = {
-    "refit": "refit, propagated, layer targets", "residual": "residual targets",
-    "half": "halfway between", "select": "best target and selection",
-    "global": "+ global budget", "tune": "+ tune",
-    "tune-uniform": "tune, uniform budget",
+    "oneshot": "refit, one shot", "refit": "refit, propagated", "residual": "residual targets",
+    "half": "halfway targets", "eliminate": "+ elimination", "global": "+ global budget",
+    "tune": "+ tuning",
 }
 
 
