@@ -147,7 +147,7 @@ typedef enum facet_refit_target {
     FACET_REFIT_LAYER,    // the dense layer's output on the same inputs
     FACET_REFIT_RESIDUAL, // the dense residual stream behind the layer
     FACET_REFIT_HALF,     // halfway between these two
-    FACET_REFIT_ONESHOT,  // the dense layer's output on dense's inputs: layers know nothing of others
+    FACET_REFIT_ONESHOT,  // the dense layer's output on dense's own inputs
     FACET_REFIT_BEST,     // each family's best, by the loss of text that does not fit
     FACET_REFIT_COUNT
 } facet_refit_target;

@@ -292,30 +292,34 @@ static facet_status look_begin(facet_layer_fit *fit, const float *dense, facet_e
     return FACET_OK;
 }
 
+static facet_status look_through(look *l, void *stream, bool pass, facet_err *err)
+{
+    const facet_layer_fit *fit = l->fit;
+    const facet_build_ops *ops = fit->b->ops;
+    if (pass) return ops->stream_ffn(ops->ctx, stream, tap_all, l, err);
+    if (!l->dense || fit->repair < 1) return ops->stream_look(ops->ctx, stream, tap_all, l, err);
+    return ops->stream_look_kept(ops->ctx, stream, fit->ascending, fit->n_kept, tap_kept, l, err);
+}
+
+static facet_status look_run(facet_layer_fit *fit, void *stream, const float *dense, bool pass,
+                             facet_err *err)
+{
+    FACET_TRY(look_begin(fit, dense, err));
+    FACET_TRY(look_through(&(look){fit, dense}, stream, pass, err));
+    sum_moments(fit);
+    return FACET_OK;
+}
+
 facet_status facet_layer_fit_look(facet_layer_fit *fit, void *stream, const float *dense,
                                   facet_err *err)
 {
-    const facet_build_ops *ops = fit->b->ops;
-    FACET_TRY(look_begin(fit, dense, err));
-    look l = {fit, dense};
-    if (dense && fit->repair >= 1)
-        FACET_TRY(ops->stream_look_kept(ops->ctx, stream, fit->ascending, fit->n_kept, tap_kept, &l,
-                                        err));
-    else
-        FACET_TRY(ops->stream_look(ops->ctx, stream, tap_all, &l, err));
-    sum_moments(fit);
-    return FACET_OK;
+    return look_run(fit, stream, dense, false, err);
 }
 
 facet_status facet_layer_fit_pass(facet_layer_fit *fit, void *stream, const float *dense,
                                   facet_err *err)
 {
-    const facet_build_ops *ops = fit->b->ops;
-    FACET_TRY(look_begin(fit, dense, err));
-    look l = {fit, dense};
-    FACET_TRY(ops->stream_ffn(ops->ctx, stream, tap_all, &l, err));
-    sum_moments(fit);
-    return FACET_OK;
+    return look_run(fit, stream, dense, true, err);
 }
 
 typedef struct output_job {

@@ -193,10 +193,11 @@ static facet_status parse_repair(const facet_steps_opts *opts, facet_build_opts 
                           "--compensate %s: is none of none, bias, refit, tune; choose",
                           opts->compensate);
     if (!facet_refit_target_find(opts->refit_target, &build->refit_target))
-        return facet_fail(err, FACET_USAGE,
-                          "--refit-target %s: is none of auto, layer, residual, half, oneshot, best; "
-                          "choose",
-                          opts->refit_target);
+        return facet_fail(
+            err, FACET_USAGE,
+            "--refit-target %s: is none of auto, layer, residual, half, oneshot, best; "
+            "choose",
+            opts->refit_target);
     if (!facet_selection_find(opts->select, &build->select))
         return facet_fail(err, FACET_USAGE,
                           "--select %s: is none of stats, eliminate, best; choose", opts->select);

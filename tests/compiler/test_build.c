@@ -300,9 +300,9 @@ static void test_oneshot(void **state)
     const downs oneshot = downs_of(model, &families, FACET_REFIT_ONESHOT);
     for (int i = 0; i < 2; i++) {
         assert_true(layer.bytes[i] > 0 && layer.bytes[i] == oneshot.bytes[i]);
-        assert_int_equal(memcmp(layer.data + layer.at[i], oneshot.data + oneshot.at[i],
-                                layer.bytes[i]) == 0,
-                         i == 0);
+        assert_int_equal(
+            memcmp(layer.data + layer.at[i], oneshot.data + oneshot.at[i], layer.bytes[i]) == 0,
+            i == 0);
     }
     free(layer.data);
     free(oneshot.data);
@@ -419,17 +419,13 @@ static void test_out_of_memory(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_refit),
-                                       cmocka_unit_test(test_ragged_float),
-                                       cmocka_unit_test(test_none),
-                                       cmocka_unit_test(test_global_budget),
-                                       cmocka_unit_test(test_choices),
-                                       cmocka_unit_test(test_choices_behind_a_norm),
-        cmocka_unit_test(test_oneshot),
-                                       cmocka_unit_test(test_everything_kept),
-                                       cmocka_unit_test(test_failures),
-                                       cmocka_unit_test(test_dense_only),
-                                       cmocka_unit_test(test_out_of_memory)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_refit),        cmocka_unit_test(test_ragged_float),
+        cmocka_unit_test(test_none),         cmocka_unit_test(test_global_budget),
+        cmocka_unit_test(test_choices),      cmocka_unit_test(test_choices_behind_a_norm),
+        cmocka_unit_test(test_oneshot),      cmocka_unit_test(test_everything_kept),
+        cmocka_unit_test(test_failures),     cmocka_unit_test(test_dense_only),
+        cmocka_unit_test(test_out_of_memory)};
     snprintf(box, sizeof box, "/tmp/facet-test-build.XXXXXX");
     if (!mkdtemp(box)) return 1;
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);
