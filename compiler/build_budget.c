@@ -16,7 +16,7 @@
 #include "compiler/build_choose.h"
 #include "compiler/select.h"
 
-enum { carried_point = 2, carried_tokens = 1024 };
+enum { carried_point = 2, widest_point = FACET_BUDGET_POINTS - 2, carried_tokens = 1024 };
 
 typedef struct survey {
     facet_building *b;
@@ -170,13 +170,13 @@ static facet_status survey_layer(survey *s, uint32_t layer, facet_err *err)
     double *cost = s->cost + (size_t)layer * FACET_BUDGET_POINTS, damage = 0;
     FACET_TRY(ops->stream_attn(ops->ctx, s->stream, err));
     FACET_TRY(ops->stream_attn(ops->ctx, s->judge, err));
-    FACET_TRY(take_share(s, layer, facet_budget_ratios[FACET_BUDGET_POINTS - 2], err));
+    FACET_TRY(take_share(s, layer, facet_budget_ratios[widest_point], err));
     memcpy(s->widest, s->fit.channels, s->fit.n_kept * sizeof *s->widest);
     const float *dense = trail->x + layer * (size_t)s->fit.n_tokens * s->fit.d;
     s->fit.energy = trail->energy[layer];
     FACET_TRY(facet_layer_fit_pass(&s->fit, s->stream, s->fit.repair > 0 ? dense : NULL, err));
-    for (int i = FACET_BUDGET_POINTS - 2; i > 0; i--) {
-        FACET_TRY(take_share(s, layer, facet_budget_ratios[i], err));
+    for (int i = widest_point; i > 0; i--) {
+        if (i < widest_point) FACET_TRY(take_share(s, layer, facet_budget_ratios[i], err));
         FACET_TRY(price(s, layer, &cost[i], err));
         if (i == carried_point) FACET_TRY(carry(s, layer, &damage, err));
     }

@@ -42,16 +42,23 @@ static int entries_of_box(void)
 
 // ---- tests --------------------------------------------------------------------------------------
 
+// What a family's file holds; free.
+static char *read_family(const char *bundle, const facet_manifest_family *family)
+{
+    char path[256], *data;
+    size_t bytes;
+    snprintf(path, sizeof path, "%s/%s", bundle, family->file);
+    assert_int_equal(facet_file_read(path, 1 << 24, NULL, &data, &bytes, NULL), FACET_OK);
+    assert_int_equal(bytes, family->extra_bytes);
+    return data;
+}
+
 // The family's scores as they were clustered, scaled to length 1, at the place the manifest says.
 static void check_scores(const char *bundle, const facet_manifest *m, uint32_t family,
                          const facet_family_set *families)
 {
     const facet_manifest_family *f = &m->families[1 + family];
-    char path[256], *data;
-    size_t bytes;
-    snprintf(path, sizeof path, "%s/%s", bundle, f->file);
-    assert_int_equal(facet_file_read(path, 1 << 24, NULL, &data, &bytes, NULL), FACET_OK);
-    assert_int_equal(bytes, f->extra_bytes);
+    char *data = read_family(bundle, f);
     for (uint32_t layer = 0; layer < families->n_layers; layer++) {
         const facet_entry *entry =
             facet_manifest_entry(f->entries, f->n_entries, layer, FACET_ENTRY_SCORES);
@@ -265,17 +272,14 @@ static downs downs_of(const facet_model *model, const facet_family_set *families
                       facet_refit_target target)
 {
     const facet_build_opts opts = {.refit_target = target};
-    char out[96], path[256];
+    char out[96];
     snprintf(out, sizeof out, "%s/downs.facet", box);
     facet_build_result result = built(model, families, &opts, out);
     assert_int_equal(result.families[0].target, target);
     facet_build_result_fini(&result);
     facet_manifest manifest = facet_fake_manifest(out);
     const facet_manifest_family *f = &manifest.families[1];
-    downs read = {0};
-    size_t bytes;
-    snprintf(path, sizeof path, "%s/%s", out, f->file);
-    assert_int_equal(facet_file_read(path, 1 << 24, NULL, &read.data, &bytes, NULL), FACET_OK);
+    downs read = {.data = read_family(out, f)};
     for (uint32_t layer = 0; layer < 2; layer++) {
         const facet_entry *entry =
             facet_manifest_entry(f->entries, f->n_entries, layer, FACET_ENTRY_DOWN);
