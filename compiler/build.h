@@ -166,6 +166,7 @@ typedef struct facet_build_opts {
     facet_compensation compensate;
     facet_refit_target refit_target;
     facet_selection select;
+    bool down_8bit;              // the families' own down projections as Q8_0, no choice of types
     uint64_t calibration_tokens; // at most, a family; 0: 6 a channel of a layer, 8192 at least
     uint64_t tune_tokens;        // at most, a family, repetitions counted; 0: 65536
     bool dense_prompts;          // dense will read the prompts, the family only what follows

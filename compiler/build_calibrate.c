@@ -96,11 +96,12 @@ static facet_status store(run *r, uint32_t layer, double error, facet_quantized 
                                       .d = r->fit.d,
                                       .rows = r->fit.rows,
                                       .alloc = r->b->alloc};
+    const bool given = r->b->opts->down_8bit;
     // Float sources stay what they are.
-    if (facet_pack_cols(source) == 1) return facet_quantize(&problem, source, down, err);
+    if (facet_pack_cols(source) == 1 && !given) return facet_quantize(&problem, source, down, err);
     float *feedback = NULL;
-    facet_quantize_choice choice = {.moments = r->job->blind ? NULL : &r->fit.moments,
-                                    .error = error};
+    facet_quantize_choice choice = {
+        .moments = r->job->blind ? NULL : &r->fit.moments, .error = error, .only_8bit = given};
     if (choice.moments) FACET_TRY(facet_quantize_feedback(&r->fit.moments, &feedback, err));
     problem.feedback = feedback;
     const facet_status status = facet_quantize_best(&problem, &choice, &r->pack, down, err);

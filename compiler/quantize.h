@@ -45,6 +45,7 @@ facet_status facet_quantize_feedback(const facet_moments *moments, float **facto
 typedef struct facet_quantize_choice {
     const facet_moments *moments; // NULL: none
     double error;                 // of the unrounded rows on the judging part
+    bool only_8bit;               // 8 bits, nothing smaller is tried
     double added;                 // result: squared error that rounding added there / energy
 } facet_quantize_choice;
 facet_status facet_quantize_best(const facet_quantize_problem *problem,

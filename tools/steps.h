@@ -27,8 +27,8 @@ typedef struct facet_steps_opts {
     // compile
     uint64_t calibration_tokens, tune_tokens; // 0: not given
     double tune_text;
-    const char *budget, *compensate, *refit_target, *select, *precision, *prefill, *quant, *target,
-        *source;
+    const char *budget, *compensate, *refit_target, *select, *down, *precision, *prefill, *quant,
+        *target, *source;
     bool no_proof;
     double quality, agree; // 0: not given
     facet_strings scores, score_least;
@@ -105,6 +105,9 @@ extern const facet_steps_opts facet_steps_defaults;
         FACET_OPT_CHOICE("--select", FACET_STEPS_FIELD(select), "stats|eliminate|best",            \
                          "Channels by the family's statistics, by these times what backward "      \
                          "elimination finds, or what a trial finds better (stats)."),              \
+        FACET_OPT_CHOICE("--down", FACET_STEPS_FIELD(down), "auto|q8_0",                           \
+                         "Type of a family's own down projection: layer by layer the smallest "    \
+                         "that held-out error allows, or 8 bits (auto)."),                         \
         FACET_STEPS_PRECISION_ROW,                                                                 \
         FACET_OPT_CHOICE("--prefill", FACET_STEPS_FIELD(prefill), "family|dense",                  \
                          "Who will read the prompts; with dense a family is made, and proved, to " \

@@ -224,6 +224,7 @@ facet_status facet_steps_build(facet_tool *tool, const facet_steps_opts *opts,
     job.build = (facet_build_opts){
         .keep = opts->keep,
         .budget_global = strcmp(opts->budget, "global") == 0,
+        .down_8bit = strcmp(opts->down, "q8_0") == 0,
         .calibration_tokens = opts->calibration_tokens,
         .tune_tokens = opts->tune_tokens,
         .tune_text = opts->tune_text,

@@ -24,6 +24,7 @@ const facet_steps_opts facet_steps_defaults = {
     .compensate = "refit",
     .refit_target = "auto",
     .select = "stats",
+    .down = "auto",
     .precision = "auto",
     .quant = "keep",
     .target = "native",

@@ -33,3 +33,8 @@ fi
 # Shares of the layers are sought for what was chosen.
 compiled shares.facet --refit-target best --budget global > shares.json || fail "compile with shares"
 check_json "shares" "$family['budget_loss_chosen'] <= $family['budget_loss_uniform'] == $tried[$family['refit_target']]" < shares.json
+# A down projection's type is chosen, or given.
+compiled eight.facet --down q8_0 > eight.json || fail "compile with 8 bits"
+check_json "8 bits" "$family['down_bits'] == 8.5 and $family['quantize_error'] > 0" < eight.json
+check_json "chosen bits" "$family['down_bits'] != 8.5" < plain.json
+"$FACET" run eight.facet --family code -n 4 -p "x" -q > quiet.out || fail "run with 8 bits"

@@ -5,7 +5,7 @@
 Usage: ablate.py FACET TEXTS MODEL:TEXT:KEEP[,KEEP...]... --work DIR [--columns NAME...] [--seeds 1]
                  [the options of reach.py] [-- COMPILE OPTIONS]
 Every column has the same masks, text and keep; options behind -- go to all of them. A column holds
-the median of the seeds. Types of the down projection are chosen in every column.
+the median of the seeds, and the bits of a weight of the family's own down projection.
 """
 import os
 import statistics
@@ -13,21 +13,24 @@ import statistics
 import bundles
 import command
 
+HALF, ELIMINATE, GLOBAL = "--refit-target half", "--select eliminate", "--budget global"
+EIGHT = "--down q8_0"
 COLUMNS = {
-    "none": "--compensate none",
-    "bias": "--compensate bias",
-    "oneshot": "--refit-target oneshot",
-    "refit": "--refit-target layer",
-    "residual": "--refit-target residual",
-    "half": "--refit-target half",
-    "eliminate": "--refit-target half --select eliminate",
-    "global": "--refit-target half --select eliminate --budget global",
-    "tune": "--refit-target half --select eliminate --budget global --compensate tune",
+    "none": f"--compensate none {EIGHT}",
+    "bias": f"--compensate bias {EIGHT}",
+    "oneshot": f"--refit-target oneshot {EIGHT}",
+    "refit": f"--refit-target layer {EIGHT}",
+    "residual": f"--refit-target residual {EIGHT}",
+    "half": f"{HALF} {EIGHT}",
+    "eliminate": f"{HALF} {ELIMINATE} {EIGHT}",
+    "global": f"{HALF} {ELIMINATE} {GLOBAL} {EIGHT}",
+    "types": f"{HALF} {ELIMINATE} {GLOBAL}",
+    "tune": f"{HALF} {ELIMINATE} {GLOBAL} --compensate tune",
 }
 HEADINGS = {
     "oneshot": "refit, one shot", "refit": "refit, propagated", "residual": "residual targets",
     "half": "halfway targets", "eliminate": "+ elimination", "global": "+ global budget",
-    "tune": "+ tuning",
+    "types": "+ chosen types", "tune": "+ tuning",
 }
 
 
@@ -44,7 +47,9 @@ def main():
             rows = [bundles.measure(args, model, kind, keep, seed, COLUMNS[name].split() + options)
                     for seed in range(args.seeds)]
             dense = rows[0]["dense"]
-            cells.append(f"{statistics.median(row['ratio'] for row in rows):.3f}")
+            ratio, bits = (statistics.median(row[what] for row in rows)
+                           for what in ("ratio", "down_bits"))
+            cells.append(f"{ratio:.3f} ({bits:.1f})")
         command.row(os.path.basename(model), kind, f"{keep:.0%}", f"{dense:.3f}", *cells)
 
 
