@@ -7,7 +7,7 @@
 
 #include "tools/generate.h"
 
-#define FACET_BATCH_DEFAULT 16u
+#define FACET_BATCH_DEFAULT 32u
 
 // The complete answer to prompt i, borrowed until the call returns. Prompts come in their order,
 // each as soon as it and all before it are answered; nobody looks at prompts 0 .. i again.

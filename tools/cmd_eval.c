@@ -27,7 +27,7 @@ static const facet_option options[] = {
     FACET_OPT_COUNT("--limit", NULL, FIELD(limit), "N",
                     "--complete, --agree: the first N records only.", 1, 1 << 20),
     FACET_OPT_COUNT("--batch", NULL, FIELD(batch), "B",
-                    "--complete, --agree: prompts answered side by side, memory allowing (16).", 1,
+                    "--complete, --agree: prompts answered side by side, memory allowing (32).", 1,
                     FACET_SEQUENCES_MAX),
     FACET_OPT_LIST("--stop", FIELD(stops), "TEXT",
                    "--complete: a text that ends the answer; may be given again."),

@@ -20,7 +20,7 @@ import time
 
 import command
 
-PORTION = 64  # four batches of `facet eval --complete`
+PORTION = 64  # two batches of `facet eval --complete`
 
 
 def positive(text):
