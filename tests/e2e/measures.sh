@@ -55,7 +55,7 @@ measure reach texts model.gguf:code:0.5,1 $drawn --seeds 2 --rows cut.jsonl -- \
 # ---- ablate, tokens: the same masks with other options -------------------------------------------
 measure ablate texts model.gguf:code:0.5 $drawn --columns none bias residual -- \
     --calibration-tokens 400
-grep -q '^| model.gguf | code | 50% |\( [0-9.]* |\)\{4\}$' table.md ||
+grep -q '^| model.gguf | code | 50% | [0-9.]* |\( [0-9.]* (8.5) |\)\{3\}$' table.md ||
     fail "ablate: $(cat table.md)"
 measure tokens texts model.gguf:code:0.5 $drawn --methods refit --tokens 100 300
 grep -q '^| model.gguf | code | 50% | 300 | [0-9.]* | (300) ' table.md ||
@@ -75,6 +75,23 @@ calls compile > before
 measure narrow model.gguf tasks/math.jsonl --work narrow --limit 10 --keep 0.25 1 --tokens 6 \
     --ctx 64 -- --compensate none
 calls compile | diff before - || fail "narrow: measured again"
+
+# ---- gsm8k_families: what is asked never builds; with every channel a family answers as dense ----
+for i in $(seq 16); do
+    echo "{\"question\": \"What is $i and $i?\", \"answer\": \"They are $((2 * i)).\n#### $((2 * i))\"}"
+done > gsm8k.jsonl
+measure gsm8k_families model.gguf gsm8k.jsonl --wrong texts/code.jsonl --work gsm8k --build 10 \
+    --limit 6 -n 6 --keep 0.25 1 -- --compensate none
+[ "$(cut -d'|' -f2-4 table.md | tr -d ' ' | tail -5 | tr '\n' ' ')" = \
+    "|dense|6 0.25|right|6 0.25|wrong|6 1|right|6 1|wrong|6 " ] || fail "gsm8k: $(cat table.md)"
+[ "$(grep -c 'What is' gsm8k/right.jsonl)" = 10 ] || fail "gsm8k: prompts"
+answered() {
+    grep -o '"completion": "[^"]*"' "gsm8k/$1"
+}
+answered dense/gsm8k-dense.jsonl > dense.txt
+[ "$(grep -c . dense.txt)" = 6 ] || fail "gsm8k: dense"
+answered keep1/gsm8k-right.jsonl | cmp - dense.txt || fail "gsm8k: every channel is not dense"
+answered keep0.25/gsm8k-right.jsonl | cmp -s - dense.txt && fail "gsm8k: a quarter is dense"
 
 # ---- peers: with every channel each way is dense, in both engines --------------------------------
 if [ ! -e "$FACET_BUILD/libfacet.so" ] || [ ! -e "$FACET_BUILD/test_griffin" ] ||

@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -158,6 +159,17 @@ def collect(args, task, family, prompts, stops=()):
         print(f"{task}: {family}: {len(kept)} of {len(prompts)} answers, {seconds / done:.1f} s "
               f"and {tokens / done:.0f} tokens an answer", file=sys.stderr, flush=True)
     return {i: kept[i]["completion"] for i in prompts}
+
+
+def score(args, task, bundle, data, family, out, *words):
+    """The lines, one a problem, that the script of a task writes for a family; answers are kept in
+    `out`. args: facet, prefill, tokens."""
+    script = os.path.join(os.path.dirname(os.path.abspath(__file__)), f"{task}.py")
+    subprocess.run([sys.executable, script, args.facet, bundle, data, "--family", family,
+                    "--prefill", args.prefill, "--tokens", str(args.tokens), "--out", out,
+                    *map(str, words)], check=True, stdout=subprocess.DEVNULL)
+    lines = read_lines(os.path.join(out, f"{task}.results.jsonl"))
+    return [line for line in lines if line["family"] == family]
 
 
 def report(args, task, columns, rows, results):

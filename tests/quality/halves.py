@@ -12,7 +12,6 @@ as do masks and bundles, where they are found again.
 """
 import argparse
 import os
-import subprocess
 import sys
 
 import answers
@@ -41,12 +40,7 @@ def arguments():
 
 def score(args, bundle, data, family, out):
     """Problems solved, and asked."""
-    script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "humaneval.py")
-    subprocess.run([sys.executable, script, args.facet, bundle, data, "--family", family,
-                    "--prefill", args.prefill, "--tokens", str(args.tokens), "--out", out],
-                   check=True, stdout=subprocess.DEVNULL)
-    lines = answers.read_lines(os.path.join(out, "humaneval.results.jsonl"))
-    lines = [line for line in lines if line["family"] == family]
+    lines = answers.score(args, "humaneval", bundle, data, family, out)
     return sum(line["passed"] for line in lines), len(lines)
 
 

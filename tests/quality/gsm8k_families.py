@@ -1,0 +1,85 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""GSM8K by dense, by a family of its problems and by a family of something else.
+
+Usage: gsm8k_families.py FACET MODEL test.jsonl --wrong TASK --work DIR [--keep R ...]
+                         [--build 160] [--limit 300] [--prefill family|dense] [-- OPTION ...]
+The last --limit problems are asked; the first --build, none of which is asked, make the right
+family by dense's own answers. TASK (a file of `facet build --task`) makes the wrong one, with the
+same keep and the same repair. Options behind -- are facet compile's. Prints the share of right
+final numbers; answers stay in DIR, as do masks and bundles, where they are found again.
+"""
+import argparse
+import os
+import sys
+
+import answers
+import command
+import gsm8k
+
+
+def arguments():
+    own, options = command.options_behind(sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("facet", help="the facet command")
+    parser.add_argument("model")
+    parser.add_argument("data", help="GSM8K's test.jsonl")
+    parser.add_argument("--wrong", required=True, help="a task file of another kind")
+    parser.add_argument("--work", required=True, help="folder of everything that is made")
+    parser.add_argument("--keep", nargs="+", default=["0.75", "0.5"])
+    parser.add_argument("--build", type=answers.positive, default=160,
+                        help="problems that build the right family (160)")
+    parser.add_argument("--limit", type=answers.positive, default=300,
+                        help="problems asked (300)")
+    parser.add_argument("--prefill", choices=["family", "dense"], default="family",
+                        help="who reads the problems (family)")
+    parser.add_argument("-n", "--tokens", type=answers.positive, default=384,
+                        help="tokens of an answer at most (384)")
+    return parser.parse_args(own), options
+
+
+def families(args):
+    """A family set of the first problems, named right, and of the other task, named wrong."""
+    path = os.path.join(args.work, "gsm8k.families")
+    if os.path.exists(path):
+        return path
+    problems = answers.read_problems(args.data, "question", "answer")
+    if len(problems) < args.build + args.limit:
+        raise SystemExit(f"{args.data}: {len(problems)} problems; {args.build} to build and "
+                         f"{args.limit} to ask are wanted, lower --build or --limit")
+    right = os.path.join(args.work, "right.jsonl")
+    answers.write_lines(right, [{"prompt": gsm8k.instruction(problem["question"])}
+                                for problem in problems[:args.build]])
+    masks = os.path.join(args.work, "gsm8k.masks")
+    command.run(args.facet, "predict", args.model, "--task", f"right={right}", "--task",
+                f"wrong={args.wrong}", "--ctx", 768, "--continue", args.tokens, "-o", masks,
+                "--force")
+    command.run(args.facet, "cluster", masks, "-o", path, "--families", "label")
+    return path
+
+
+def main():
+    args, options = arguments()
+    os.makedirs(args.work, exist_ok=True)
+
+    def row(keep, bundle, family, out):
+        lines = answers.score(args, "gsm8k", bundle, args.data, family,
+                              os.path.join(args.work, out), "--limit", args.limit)
+        correct = sum(line["correct"] for line in lines)
+        command.row(keep, family, len(lines), correct, f"{correct / len(lines):.1%}",
+                    sum(line["found"] == "said" for line in lines))
+
+    made = families(args)
+    command.table(["keep", "family", "problems", "correct", "share", "ended as asked"])
+    row("", args.model, "dense", "dense")
+    for keep in args.keep:
+        bundle = os.path.join(args.work, f"keep{keep}.facet")
+        if not os.path.exists(bundle):
+            command.run(args.facet, "compile", args.model, made, "--keep", keep, "--prefill",
+                        args.prefill, "-o", bundle, *options)
+        for family in ("right", "wrong"):
+            row(keep, bundle, family, f"keep{keep}")
+
+
+if __name__ == "__main__":
+    main()
