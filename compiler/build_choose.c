@@ -49,7 +49,7 @@ static facet_status choose_target(chooser *f, double *least, facet_err *err)
 // ------------------------------------------------------------------------
 
 // Channels must be worth something by both: elimination alone trusts few tokens too far, and loses
-// on small texts what it gains on others (docs/QUALITY.md).
+// on small texts what it gains on others (docs/TRIED.md).
 enum { block_channels = 32 };                // that go at once
 static const double eliminate_ridge = 0.001; // between 1e-2 and 1e-4 it matters little
 

@@ -41,7 +41,7 @@ static facet_status mark_prompts(facet_layer_fit *fit, const facet_samples *samp
 }
 
 // A layer that repairs all that the layers below it lost chases what its channels cannot say. Held
-// out, half of it beats all and nothing (docs/QUALITY.md).
+// out, half of it beats all and nothing (docs/TRIED.md).
 static float repair_of(facet_refit_target target)
 {
     assert(target != FACET_REFIT_AUTO && target != FACET_REFIT_BEST);
@@ -163,7 +163,7 @@ static double inverse_length(const float *a, const float *b, uint32_t d)
 // Of a token in the moments. What follows a layer divides by the root mean square of what it reads,
 // so an error counts by its size beside that; but the longest states (of the first token, a
 // thousand times as long as others) are what attention rests on, and count more. Between squared
-// errors and relative ones lies the error over the root of the length (docs/QUALITY.md).
+// errors and relative ones lies the error over the root of the length (docs/TRIED.md).
 static float weight_of(const float *a, const float *b, uint32_t d)
 {
     return (float)sqrt(inverse_length(a, b, d));
