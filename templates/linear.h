@@ -357,17 +357,32 @@ INLINE void tile_product(uint32_t pack, uint32_t n, const panel *p, uint32_t n_b
         vf_store(out + (uint64_t)t * out_stride, acc[t]);
 }
 
-// The tokens of a chunk in tiles of SIMD_TOKENS, then one by one. in: block 0 of the panel.
+// Tiles of n tokens (a literal) from token t on, as many as there are. Returns the token behind
+// them.
+INLINE uint32_t tiles_of(uint32_t n, uint32_t t, uint32_t pack, const panel *p, uint32_t n_blocks,
+                         const token_sums *sums, rows in, uint32_t n_tokens, float *out,
+                         uint32_t out_stride, int fresh)
+{
+    for (; t + n <= n_tokens; t += n)
+        tile_product(pack, n, p, n_blocks, sums, t, rows_at(in, t), out + (uint64_t)t * out_stride,
+                     out_stride, fresh);
+    return t;
+}
+
+// The tokens of a chunk in tiles of SIMD_TOKENS, then smaller ones (on AVX2 they lose to single
+// tokens: docs/SPEED.md). in: block 0 of the panel.
 INLINE void panel_tiles(uint32_t pack, const panel *p, uint32_t n_blocks, const token_sums *sums,
                         rows in, uint32_t n_tokens, float *out, uint32_t out_stride, int fresh)
 {
     uint32_t t = 0;
-    for (; t + SIMD_TOKENS <= n_tokens; t += SIMD_TOKENS)
-        tile_product(pack, SIMD_TOKENS, p, n_blocks, sums, t, rows_at(in, t),
-                     out + (uint64_t)t * out_stride, out_stride, fresh);
-    for (; t < n_tokens; t++)
-        tile_product(pack, 1, p, n_blocks, sums, t, rows_at(in, t), out + (uint64_t)t * out_stride,
-                     out_stride, fresh);
+#define TILES(n) t = tiles_of(n, t, pack, p, n_blocks, sums, in, n_tokens, out, out_stride, fresh)
+    TILES(SIMD_TOKENS);
+    if (SIMD_TOKENS > 4) {
+        TILES(4);
+        TILES(2);
+    }
+    TILES(1);
+#undef TILES
 }
 
 // The three inner loops that exist (plus Q8_0's where its bytes need two products), as functions of
