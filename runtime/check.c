@@ -280,14 +280,16 @@ static facet_status check_tokens(judge *j, pair stage, uint32_t n_tokens, uint32
     return check_units(j, stage, (facet_range){middle, n, n - middle < 3 ? 1 : (n - middle) / 2});
 }
 
-// One token with many units, then a tile of every size (8 + 4 + 2 + 1), then more than kernels take
-// at once.
+// One token with many units, the few that have loops of their own, a tile of every size (8 + 4 + 2
+// + 1), more than kernels take at once.
 static facet_status check_stage(judge *j, uint32_t layer, uint32_t stage, pair both)
 {
     j->layer = layer;
     j->stage = stage;
     if (stage == FACET_STAGE_FFN_IN) facet_check_fill_tiles(&j->world, &j->world.layers[layer]);
     FACET_TRY(check_tokens(j, both, 1, stage == FACET_STAGE_QKV ? 24 : 16));
+    for (uint32_t few = 2; few <= 4; few++)
+        FACET_TRY(check_tokens(j, both, few, 2));
     FACET_TRY(check_tokens(j, both, 15, stage == FACET_STAGE_ATTN ? 30 : 6));
     if (stage == FACET_STAGE_COUNT) return FACET_OK;
     return check_tokens(j, both, FACET_CHECK_TOKENS, 2);

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Products of packed rows (abi.h, PACKING) with the activations of a stage.
 //
-//     one token    group -> registers: unpack a vector of weights, dot, scale, add; one pass of
-//     memory many tokens  group -> panel (unpacked bytes, scales) in the L1 cache; panel x
-//     SIMD_TOKENS tokens
+//     up to SIMD_FEW tokens  group -> registers: unpack a vector of weights, dot with each token,
+//                            scale, add; one pass of memory
+//     many tokens            group -> panel (unpacked bytes, scales) in the L1 cache; panel x
+//                            SIMD_TOKENS tokens
 //
 // Every `pack` and `n_cols` below is a literal at its call sites, so that switches and trip counts
 // vanish. The sum of a row never depends on how many threads or how many tokens share the work:
@@ -174,33 +175,42 @@ INLINE float scaled_sum(const float *scale, const int32_t *sum)
     return scale[0] * (float)sum[0] + scale[1] * (float)sum[1];
 }
 
-// One block of 32 columns of 16 rows times columns 32 b .. of the token.
-INLINE v16f block_product(uint32_t pack, const uint8_t *planes, block_scales s, rows in, uint32_t b,
-                          v16f acc)
+// Columns 4v .. and 16 + 4v .. (v a literal 0..3) of a block times n tokens, whose rows start at a.
+INLINE void quarter_product(uint32_t pack, uint32_t n, const uint8_t *planes, uint32_t v,
+                            const int8_t *a, uint32_t cols, v16i *first, v16i *second)
+{
+    v64b lo, hi;
+    load_pair(pack, planes, v, &lo, &hi);
+    for (uint32_t t = 0; t < n; t++) {
+        const int8_t *at = a + (uint64_t)t * cols + 4 * v;
+        first[t] = dot_bytes(pack, first[t], lo, at);
+        second[t] = dot_bytes(pack, second[t], hi, at + 16);
+    }
+}
+
+// One block of 32 columns of 16 rows times columns 32 b .. of n tokens (a literal), added to acc.
+INLINE void block_product(uint32_t pack, uint32_t n, const uint8_t *planes, block_scales s, rows in,
+                          uint32_t b, v16f *acc)
 {
     const int8_t *a = in.q + 32 * (uint64_t)b;
-    const int32_t *sum = in.sum + 2 * (uint64_t)b;
-    v16i first = vi_set(-pack_offset(pack) * sum[0]);
-    v16i second = vi_set(-pack_offset(pack) * sum[1]);
-    v64b lo, hi;
-    load_pair(pack, planes, 0, &lo, &hi);
-    first = dot_bytes(pack, first, lo, a);
-    second = dot_bytes(pack, second, hi, a + 16);
-    load_pair(pack, planes, 1, &lo, &hi);
-    first = dot_bytes(pack, first, lo, a + 4);
-    second = dot_bytes(pack, second, hi, a + 20);
-    load_pair(pack, planes, 2, &lo, &hi);
-    first = dot_bytes(pack, first, lo, a + 8);
-    second = dot_bytes(pack, second, hi, a + 24);
-    load_pair(pack, planes, 3, &lo, &hi);
-    first = dot_bytes(pack, first, lo, a + 12);
-    second = dot_bytes(pack, second, hi, a + 28);
-    const float *scale = in.scale + 2 * (uint64_t)b;
+    v16i first[SIMD_FEW], second[SIMD_FEW];
+    for (uint32_t t = 0; t < n; t++) {
+        const int32_t *sum = in.sum + (uint64_t)t * (in.cols / 16) + 2 * (uint64_t)b;
+        first[t] = vi_set(-pack_offset(pack) * sum[0]);
+        second[t] = vi_set(-pack_offset(pack) * sum[1]);
+    }
+    quarter_product(pack, n, planes, 0, a, in.cols, first, second);
+    quarter_product(pack, n, planes, 1, a, in.cols, first, second);
+    quarter_product(pack, n, planes, 2, a, in.cols, first, second);
+    quarter_product(pack, n, planes, 3, a, in.cols, first, second);
     // As in tile_half, step by step: the same rounding.
-    acc = vf_fma(vf_of_int(first), vf_mul(s.d0, vf_set(scale[0])), acc);
-    acc = vf_fma(vf_of_int(second), vf_mul(s.d1, vf_set(scale[1])), acc);
-    if (has_min(pack)) acc = vf_fma(s.m, vf_set(scaled_sum(scale, sum)), acc);
-    return acc;
+    for (uint32_t t = 0; t < n; t++) {
+        const uint64_t at = (uint64_t)t * (in.cols / 16) + 2 * (uint64_t)b;
+        const float *scale = in.scale + at;
+        acc[t] = vf_fma(vf_of_int(first[t]), vf_mul(s.d0, vf_set(scale[0])), acc[t]);
+        acc[t] = vf_fma(vf_of_int(second[t]), vf_mul(s.d1, vf_set(scale[1])), acc[t]);
+        if (has_min(pack)) acc[t] = vf_fma(s.m, vf_set(scaled_sum(scale, in.sum + at)), acc[t]);
+    }
 }
 
 INLINE v16f float_column(uint32_t pack, const uint8_t *w, uint32_t col)
@@ -223,25 +233,82 @@ INLINE v16f float_group_one(uint32_t pack, const uint8_t *w, uint32_t n_cols, co
     return vf_add(even, odd);
 }
 
-// One group of 16 rows times one token.
-INLINE v16f group_one(uint32_t pack, const uint8_t *w, uint32_t n_cols, rows in)
+// One group of 16 rows of a quantised type times n tokens (a literal up to SIMD_FEW), added to acc.
+INLINE void group_few(uint32_t pack, uint32_t n, const uint8_t *w, uint32_t n_cols, rows in,
+                      v16f *acc)
 {
-    if (!is_quantised(pack)) return float_group_one(pack, w, n_cols, in.x);
-    v16f acc = vf_zero();
     if (!is_k_quant(pack)) {
         for (uint32_t b = 0; b < n_cols / 32; b++, w += facet_pack_bytes(pack))
-            acc = block_product(pack, w, load_scales(pack, w), in, b, acc);
-        return acc;
+            block_product(pack, n, w, load_scales(pack, w), in, b, acc);
+        return;
     }
     for (uint32_t u = 0; u < n_cols / 256; u++, w += facet_pack_bytes(pack)) {
         const unit_scales unit = load_unit(pack, w);
         for (uint32_t i = 0; i < 8; i++) {
             const uint8_t *block = w + k_block_at(pack, i);
-            acc = block_product(pack, block + 32, load_k_scales(pack, unit, block), in, 8 * u + i,
-                                acc);
+            block_product(pack, n, block + 32, load_k_scales(pack, unit, block), in, 8 * u + i,
+                          acc);
         }
     }
+}
+
+// One group of 16 rows times one token.
+INLINE v16f group_one(uint32_t pack, const uint8_t *w, uint32_t n_cols, rows in)
+{
+    if (!is_quantised(pack)) return float_group_one(pack, w, n_cols, in.x);
+    v16f acc = vf_zero();
+    group_few(pack, 1, w, n_cols, in, &acc);
     return acc;
+}
+
+// ---- a few tokens -------------------------------------------------------------------------------
+
+#define FEW_ARGUMENTS                                                                              \
+    const uint8_t *w, uint32_t n_cols, uint32_t n_groups, rows in, uint32_t n_tokens, float *out,  \
+        uint32_t out_stride
+
+// For n_tokens == n, a literal from 2 to SIMD_FEW.
+INLINE void few_groups(uint32_t pack, uint32_t n, FEW_ARGUMENTS)
+{
+    if (n_tokens != n) return;
+    for (uint32_t g = 0; g < n_groups; g++, w += group_bytes(pack, n_cols)) {
+        v16f acc[SIMD_FEW];
+        for (uint32_t t = 0; t < n; t++)
+            acc[t] = vf_zero();
+        group_few(pack, n, w, n_cols, in, acc);
+        for (uint32_t t = 0; t < n; t++)
+            vf_store(out + (uint64_t)t * out_stride + 16 * g, acc[t]);
+    }
+}
+
+#define QUANTISED(X)                                                                               \
+    X(FACET_PACK_Q4_0, few_q4_0)                                                                   \
+    X(FACET_PACK_Q4_1, few_q4_1)                                                                   \
+    X(FACET_PACK_Q5_0, few_q5_0)                                                                   \
+    X(FACET_PACK_Q5_1, few_q5_1)                                                                   \
+    X(FACET_PACK_Q6_0, few_q6_0)                                                                   \
+    X(FACET_PACK_Q8_0, few_q8_0)                                                                   \
+    X(FACET_PACK_Q4_K, few_q4_k)                                                                   \
+    X(FACET_PACK_Q5_K, few_q5_k)                                                                   \
+    X(FACET_PACK_Q6_K, few_q6_k)
+
+// Functions of their own, which all stages share.
+#define FEW(pack, name)                                                                            \
+    NOINLINE void name(FEW_ARGUMENTS)                                                              \
+    {                                                                                              \
+        few_groups(pack, 2, w, n_cols, n_groups, in, n_tokens, out, out_stride);                   \
+        if (SIMD_FEW < 4) return;                                                                  \
+        few_groups(pack, 3, w, n_cols, n_groups, in, n_tokens, out, out_stride);                   \
+        few_groups(pack, 4, w, n_cols, n_groups, in, n_tokens, out, out_stride);                   \
+    }
+QUANTISED(FEW)
+
+// n_groups groups of 16 rows times 2 to SIMD_FEW tokens: out[t * out_stride + row].
+INLINE void few_product(uint32_t pack, FEW_ARGUMENTS)
+{
+#define CALL(pack_, name)                                                                          \
+    if (pack == pack_) name(w, n_cols, n_groups, in, n_tokens, out, out_stride);
+    QUANTISED(CALL)
 }
 
 // ---- many tokens --------------------------------------------------------------------------------
@@ -457,6 +524,10 @@ INLINE void groups_many(uint32_t pack, const uint8_t *w, uint32_t n_cols, uint32
 {
     if (!is_quantised(pack)) {
         float_groups_many(pack, w, n_cols, n_groups, in, n_tokens, out, out_stride);
+        return;
+    }
+    if (n_tokens >= 2 && n_tokens <= SIMD_FEW) {
+        few_product(pack, w, n_cols, n_groups, in, n_tokens, out, out_stride);
         return;
     }
     _Alignas(64) panel p;

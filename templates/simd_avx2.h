@@ -5,6 +5,7 @@
 
 #define SIMD_TOKENS       4 // tokens of a register tile: 8 of 16 registers hold integer sums
 #define SIMD_FLOAT_TOKENS 3 // the same of float weights: 12 registers hold two sums of each
+#define SIMD_FEW          2 // tokens that share an unpacking in registers
 #define INLINE            static inline __attribute__((always_inline, unused))
 #define NOINLINE          static __attribute__((noinline, unused))
 

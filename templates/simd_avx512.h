@@ -6,6 +6,7 @@
 #define SIMD_TOKENS                                                                                \
     8 // tokens of a register tile: 8 integer and 8 float accumulators of 32 registers
 #define SIMD_FLOAT_TOKENS 8 // the same of float weights: two sums each
+#define SIMD_FEW          4 // tokens that share an unpacking in registers
 #define INLINE            static inline __attribute__((always_inline, unused))
 #define NOINLINE          static __attribute__((noinline, unused))
 

@@ -4,6 +4,7 @@
 
 #define SIMD_TOKENS       4
 #define SIMD_FLOAT_TOKENS 4
+#define SIMD_FEW          4 // as on AVX-512
 #define INLINE            static inline __attribute__((always_inline, unused))
 #define PLAIN             static __attribute__((unused)) // the compiler decides: its loops are long
 #define NOINLINE          static __attribute__((noinline, unused))
