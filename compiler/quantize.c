@@ -288,15 +288,16 @@ facet_status facet_quantize_best(const facet_quantize_problem *problem,
     choice->added = 0;
     if (!choice->moments || choice->moments->tokens[FACET_PART_JUDGE] == 0)
         return facet_quantize(problem, sizes[eight_bits], out, err);
-    int at = choice->only_8bit ? eight_bits : six_bits;
-    for (int i = 0; i < n_sizes && !choice->only_8bit; i++)
+    const int least = choice->only_8bit ? eight_bits : 0;
+    int at = least > six_bits ? least : six_bits;
+    for (int i = least; i < n_sizes; i++)
         if (sizes[i] == *start) at = i;
     facet_quantized best = {0};
     bool good = false;
     facet_status status = try_size(problem, choice, at, &good, &best, err);
     // Downwards as long as it stays good; else upwards until it is.
     const int step = good ? -1 : 1;
-    while (status == FACET_OK && !choice->only_8bit && at + step >= 0 && at + step < n_sizes) {
+    while (status == FACET_OK && at + step >= least && at + step < n_sizes) {
         const bool was_good = good;
         status = try_size(problem, choice, at + step, &good, &best, err);
         if (status != FACET_OK) break;

@@ -167,7 +167,7 @@ INLINE block_scales load_scales(uint32_t pack, const uint8_t *planes)
     return out;
 }
 
-// ---- one token ----------------------------------------------------------------------------------
+// ---- up to SIMD_FEW tokens ----------------------------------------------------------------------
 
 // What a min multiplies: the sum of the activations themselves.
 INLINE float scaled_sum(const float *scale, const int32_t *sum)
@@ -260,8 +260,6 @@ INLINE v16f group_one(uint32_t pack, const uint8_t *w, uint32_t n_cols, rows in)
     group_few(pack, 1, w, n_cols, in, &acc);
     return acc;
 }
-
-// ---- a few tokens -------------------------------------------------------------------------------
 
 #define FEW_ARGUMENTS                                                                              \
     const uint8_t *w, uint32_t n_cols, uint32_t n_groups, rows in, uint32_t n_tokens, float *out,  \

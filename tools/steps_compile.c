@@ -195,8 +195,7 @@ static facet_status parse_repair(const facet_steps_opts *opts, facet_build_opts 
     if (!facet_refit_target_find(opts->refit_target, &build->refit_target))
         return facet_fail(
             err, FACET_USAGE,
-            "--refit-target %s: is none of auto, layer, residual, half, oneshot, best; "
-            "choose",
+            "--refit-target %s: is none of auto, layer, residual, half, oneshot, best; choose",
             opts->refit_target);
     if (!facet_selection_find(opts->select, &build->select))
         return facet_fail(err, FACET_USAGE,

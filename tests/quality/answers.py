@@ -51,6 +51,32 @@ def arguments(description, data, tokens, limit=None):
     return parser
 
 
+def family_arguments(description, data, tokens, prefill, limit=None):
+    """Of a script that makes families and scores them: a parser, its words and facet compile's."""
+    own, options = command.options_behind(sys.argv[1:])
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
+    parser.add_argument("facet", help="the facet command")
+    parser.add_argument("model")
+    parser.add_argument("data", help=data)
+    parser.add_argument("--work", required=True, help="folder of everything that is made")
+    parser.add_argument("--keep", nargs="+", default=["0.75", "0.5"])
+    parser.add_argument("--prefill", choices=["family", "dense"], default=prefill,
+                        help=f"who reads the problems ({prefill})")
+    parser.add_argument("--limit", type=positive, default=limit, help="problems asked at most")
+    parser.add_argument("-n", "--tokens", type=positive, default=tokens,
+                        help=f"tokens of an answer at most ({tokens})")
+    return parser, own, options
+
+
+def bundle_of(args, families, keep, options):
+    """The bundle of a family set at a keep, made where it is not there."""
+    bundle = os.path.join(args.work, f"keep{keep}.facet")
+    if not os.path.exists(bundle):
+        command.run(args.facet, "compile", args.model, families, "--keep", keep, "--prefill",
+                    args.prefill, "-o", bundle, *options)
+    return bundle
+
+
 def parse(parser):
     """The arguments; what facet build --score says in the environment stands for those not given."""
     args = parser.parse_args()

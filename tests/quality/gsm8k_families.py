@@ -9,9 +9,7 @@ family by dense's own answers. TASK (a file of `facet build --task`) makes the w
 same keep and the same repair. Options behind -- are facet compile's. Prints the share of right
 final numbers; answers stay in DIR, as do masks and bundles, where they are found again.
 """
-import argparse
 import os
-import sys
 
 import answers
 import command
@@ -19,22 +17,11 @@ import gsm8k
 
 
 def arguments():
-    own, options = command.options_behind(sys.argv[1:])
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("facet", help="the facet command")
-    parser.add_argument("model")
-    parser.add_argument("data", help="GSM8K's test.jsonl")
+    parser, own, options = answers.family_arguments(__doc__, "GSM8K's test.jsonl", 384, "family",
+                                                    300)
     parser.add_argument("--wrong", required=True, help="a task file of another kind")
-    parser.add_argument("--work", required=True, help="folder of everything that is made")
-    parser.add_argument("--keep", nargs="+", default=["0.75", "0.5"])
     parser.add_argument("--build", type=answers.positive, default=160,
                         help="problems that build the right family (160)")
-    parser.add_argument("--limit", type=answers.positive, default=300,
-                        help="problems asked (300)")
-    parser.add_argument("--prefill", choices=["family", "dense"], default="family",
-                        help="who reads the problems (family)")
-    parser.add_argument("-n", "--tokens", type=answers.positive, default=384,
-                        help="tokens of an answer at most (384)")
     return parser.parse_args(own), options
 
 
@@ -73,10 +60,7 @@ def main():
     command.table(["keep", "family", "problems", "correct", "share", "ended as asked"])
     row("", args.model, "dense", "dense")
     for keep in args.keep:
-        bundle = os.path.join(args.work, f"keep{keep}.facet")
-        if not os.path.exists(bundle):
-            command.run(args.facet, "compile", args.model, made, "--keep", keep, "--prefill",
-                        args.prefill, "-o", bundle, *options)
+        bundle = answers.bundle_of(args, made, keep, options)
         for family in ("right", "wrong"):
             row(keep, bundle, family, f"keep{keep}")
 

@@ -10,29 +10,17 @@ With --answers dense's greedy answers are joined by drawn ones, N in all to each
 Options behind -- are facet compile's. Prints pass@1 of dense and of each keep; answers stay in DIR,
 as do masks and bundles, where they are found again.
 """
-import argparse
 import os
-import sys
 
 import answers
 import command
 
 
 def arguments():
-    own, options = command.options_behind(sys.argv[1:])
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("facet", help="the facet command")
-    parser.add_argument("model")
-    parser.add_argument("data", help="HumanEval.jsonl or .jsonl.gz")
-    parser.add_argument("--work", required=True, help="folder of everything that is made")
-    parser.add_argument("--keep", nargs="+", default=["0.75", "0.5"])
-    parser.add_argument("--prefill", choices=["family", "dense"], default="dense",
-                        help="who reads the problems (dense)")
-    parser.add_argument("--limit", type=answers.positive, help="problems at most")
+    parser, own, options = answers.family_arguments(__doc__, "HumanEval.jsonl or .jsonl.gz", 512,
+                                                    "dense")
     parser.add_argument("--ctx", type=answers.positive, default=768,
                         help="tokens of a problem and its answer (768)")
-    parser.add_argument("-n", "--tokens", type=answers.positive, default=512,
-                        help="tokens of an answer at most (512)")
     parser.add_argument("--answers", type=answers.positive, default=1,
                         help="dense's answers to a problem that calibrate (1)")
     return parser.parse_args(own), options
@@ -79,10 +67,7 @@ def main():
     made = answers.read_lines(os.path.join(dense, "humaneval-dense.jsonl"))
     families = calibrate(args, halves, {record["id"]: record for record in made})
     for keep in args.keep:
-        bundle = os.path.join(args.work, f"keep{keep}.facet")
-        if not os.path.exists(bundle):
-            command.run(args.facet, "compile", args.model, families, "--keep", keep, "--prefill",
-                        args.prefill, "-o", bundle, *options)
+        bundle = answers.bundle_of(args, families, keep, options)
         parts = [score(args, bundle, files[1 - k], f"half{k}",
                        os.path.join(args.work, f"keep{keep}-{k}")) for k in range(2)]
         rows.append((keep, *map(sum, zip(*parts, strict=True))))
